@@ -1,0 +1,14 @@
+"""Run by .ci/run with the interpreter of the environment given, outside the repository: the installed package imports whole."""
+import importlib, importlib.metadata, pkgutil, subprocess, sys
+from pathlib import Path
+
+env = Path(sys.argv[1]).resolve()
+import oniris
+assert env in Path(oniris.__file__).resolve().parents, f'oniris came from {oniris.__file__}, expected it below {env}'
+assert oniris.__version__ == importlib.metadata.version('oniris')
+names = sorted(m.name for m in pkgutil.iter_modules(oniris.__path__) if not m.name.startswith('_'))
+for name in names: importlib.import_module(f'oniris.{name}')
+if 'core' in names: assert len(oniris.core.lander_clips()['frames'])       # the package data came along
+for script in importlib.metadata.entry_points(group='console_scripts'):
+    if script.value.startswith('oniris.'): subprocess.run([env/'bin'/script.name, '--help'], check=True, stdout=subprocess.DEVNULL)
+print(f'oniris {oniris.__version__} imports with fastcore {importlib.metadata.version("fastcore")}: {" ".join(names)}')
