@@ -6,28 +6,31 @@
 __all__ = ['FIELDS', 'LANDER_MASS', 'make_env', 'shrink', 'action_vector', 'action_from', 'play', 'own_heuristic', 'make_policy',
            'describe_space', 'record', 'Clips', 'lander_position', 'lander_on_screen']
 
-# %% ../nbs/12_data.ipynb #ff98efcb
-import json, multiprocessing, os, secrets, sys
+# %% ../nbs/12_data.ipynb #2a1f76f0
+import json, multiprocessing, os, secrets, signal, sys
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
 import gymnasium as gym
 import h5py
 import numpy as np
+import PIL
 import torch
+from fastcore.basics import patch
 from gymnasium import spaces
 from PIL import Image
 from tqdm.auto import tqdm
-from .core import check_shape, from_uint8, seed_for, to_uint8
+from .core import check_shape, from_uint8, seed_for
 
-# %% ../nbs/12_data.ipynb #f1e48813
+# %% ../nbs/12_data.ipynb #9614b55d
 def make_env(
     env_id: str,  # a gymnasium environment's name
     **kwargs,     # its options
 ) -> gym.Env:
-    "The environment, ready to be photographed. Raises ValueError if it cannot render to an array or its actions are no vector."
+    "The environment with its camera on. Raises ValueError if its actions are no vector; gymnasium's own errors if there is no such thing."
     env = gym.make(env_id, render_mode='rgb_array', **kwargs)
     if not env.action_space.is_np_flattenable: raise ValueError(f'{env_id}: expected actions that flatten to a vector, got {env.action_space}')
     return env
@@ -58,13 +61,7 @@ def action_from(
     "The member of `space` that `vector` stands for: the inverse of `action_vector`."
     return spaces.unflatten(space, np.asarray(vector, np.float32))
 
-# %% ../nbs/12_data.ipynb #daf7c307
-def _state(space, obs):
-    "The raw observation as a vector, if it is small; pictures are left to the renderer."
-    small = space.is_np_flattenable and spaces.flatdim(space) <= 1024
-    return np.asarray(spaces.flatten(space, obs), np.float32) if small else np.zeros(0, np.float32)
-
-# %% ../nbs/12_data.ipynb #a8283ef4
+# %% ../nbs/12_data.ipynb #2817d61f
 def play(
     env: gym.Env,  # from `make_env`
     seed: int,     # of the reset
@@ -74,15 +71,21 @@ def play(
 ):
     "Yield (frame, action, state, reward, done) from the reset on, past the end too if asked; stops at a time limit."
     obs, _ = env.reset(seed=seed)
-    action, reward, done = np.zeros(spaces.flatdim(env.action_space), np.float32), 0., False
+    action, reward, done, late = np.zeros(spaces.flatdim(env.action_space), np.float32), 0., False, False
     for i in count(1):
         yield shrink(env.render(), size), action, _state(env.observation_space, obs), np.float32(reward), done
+        if late: return
         action, reward, ended = np.asarray(act(i, obs), np.float32), 0., done
         for _ in range(skip):
             obs, r, terminated, truncated, _ = env.step(action_from(env.action_space, action))
-            reward, done = reward + r * (not ended), done or terminated
-            if truncated and not ended: return
-            if terminated and not ended: break  # the last frame of the episode is the one it ended in
+            reward, done, late = reward + (0 if ended else r), done or terminated, truncated and not ended
+            if late or (terminated and not ended): break
+
+# %% ../nbs/12_data.ipynb #daf7c307
+def _state(space, obs):
+    "The raw observation as a vector, if it is small; pictures are left to the renderer."
+    small = space.is_np_flattenable and spaces.flatdim(space) <= 1024
+    return np.asarray(spaces.flatten(space, obs), np.float32) if small else np.zeros(0, np.float32)
 
 # %% ../nbs/12_data.ipynb #0f261705
 def own_heuristic(
@@ -110,33 +113,39 @@ def make_policy(
     else: raise ValueError(f"policy: expected 'random', 'heuristic', 'mixed' or a function, got {policy!r}")
     return lambda i, obs: action_vector(space, choose(obs))
 
-# %% ../nbs/12_data.ipynb #71fbd2f2
-def _clips_of(items, frames, tail, most):
-    "Cut what `play` yields into clips of `frames`; returns them stacked by field, and how many frames were left over."
-    clips, clip = [], []
-    for item in items:
-        clip.append(item)
-        if len(clip) == frames:
-            clips.append(clip); clip = []
-            if item[-1] or len(clips) == most: break
-        elif item[-1] and frames - len(clip) > tail: break
-    stack = lambda field: np.stack([[item[field] for item in clip] for clip in clips])
-    return [stack(field) for field in range(5)] if clips else None, len(clip)
+# %% ../nbs/12_data.ipynb #08e5be45
+FIELDS = ('frames', 'actions', 'states', 'rewards', 'done')
 
-# %% ../nbs/12_data.ipynb #590b834d
-def _episode(e, env_id, policy, frames, size, seed, skip, tail, most, kwargs):
+def _cut(items, frames, tail, most, longest, back):
+    "What `play` yields as clips by field, or None; the number of each clip's first frame; all actions; how many frames were left over."
+    kept, over = [], 0
+    for item in items:
+        kept.append(item)
+        over += item[-1]
+        if over > tail or len(kept) == (longest if back else most) * frames: break
+    n = min(len(kept) // frames, most)
+    start = len(kept) - n * frames if back else 0
+    fields = [np.stack(v) for v in zip(*kept)]
+    clips = [v[start:start + n * frames].reshape(n, frames, *v.shape[1:]) for v in fields] if n else None
+    return clips, start + frames * np.arange(n), fields[1], len(kept) - n * frames
+
+# %% ../nbs/12_data.ipynb #907870ac
+def _episode(e, env_id, kwargs, policy, size, seed, skip, **cut):
     "Episode number `e` of a recording: a function of its arguments, whoever computes it."
     env, env_seed = make_env(env_id, **kwargs), seed_for(seed, e, 'env') % 2**31
     act = make_policy(policy, env, np.random.default_rng(seed_for(seed, e, 'policy')))
-    try: return (*_clips_of(play(env, env_seed, act, size, skip), frames, tail, most), env_seed)
-    finally: env.close()
+    with closing(env): return env_seed, *_cut(play(env, env_seed, act, size, skip), back=seed_for(seed, e, 'cut') % 2 == 1, **cut)
 
-# %% ../nbs/12_data.ipynb #f503a4db
-def _set_job(job): globals()['_job'] = job
+# %% ../nbs/12_data.ipynb #a84bc65d
+def _set_job(job):
+    "What a worker does first: remember its job, and leave Ctrl-C to the process that started it."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    globals()['_job'] = job
+
 def _do_job(e): return globals()['_job'](e)
 
 def _in_order(job, workers):
-    "job(0), job(1), job(2), ... in order, by `workers` processes that are never far ahead."
+    "job(0), job(1), job(2), … in order, by `workers` processes that are never far ahead."
     if workers == 1: yield from map(job, count()); return
     how = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
     with ProcessPoolExecutor(workers, how, _set_job, (job,)) as pool:
@@ -148,7 +157,13 @@ def _in_order(job, workers):
         finally:
             for future in ahead: future.cancel()
 
-# %% ../nbs/12_data.ipynb #def7c356
+# %% ../nbs/12_data.ipynb #1ae9e630
+def _test_episodes(seed, episodes, share):
+    "Which of the `episodes` are held out: a `share` of them (one at least, of two or more), chosen by a hash."
+    n = min(max(round(share * len(episodes)), 1), len(episodes) - 1) if share > 0 else 0
+    return set(sorted(episodes, key=lambda e: seed_for(seed, e, 'test'))[:n])
+
+# %% ../nbs/12_data.ipynb #4e5369fe
 def describe_space(
     space: spaces.Space,  # any gymnasium space
 ) -> dict:
@@ -156,17 +171,60 @@ def describe_space(
     d = dict(type=type(space).__name__)
     if isinstance(space, spaces.Discrete): return dict(d, n=int(space.n), start=int(space.start))
     if isinstance(space, spaces.Box):
-        bound = lambda v: [None if np.isinf(x) else float(x) for x in v.ravel()]
+        bound = lambda v: [float(x) if np.isfinite(x) else None for x in v.ravel()]
         return dict(d, shape=list(space.shape), dtype=str(space.dtype), low=bound(space.low), high=bound(space.high))
     return dict(d, repr=repr(space))
 
-# %% ../nbs/12_data.ipynb #fa19a4fe
-def _test_episodes(seed, episodes, share):
-    "Which of the episodes are held out: a `share` of them (one at least, of two or more), chosen by a hash."
-    n = min(max(round(share * episodes), 1), episodes - 1) if share > 0 else 0
-    return sorted(range(episodes), key=lambda e: seed_for(seed, e, 'test'))[:n]
+# %% ../nbs/12_data.ipynb #a045666f
+def _append(f, start, clips, fields, e, env_seed, first, actions):
+    "Write an episode's clips to rows `start`… of the open file `f`, which has room for `clips`; returns how many fitted."
+    n = min(len(first), clips - start)
+    columns = dict(episode=np.full(n, e), seed=np.full(n, env_seed), first=first)
+    for name, v in (*zip(FIELDS, fields), *columns.items()):
+        packed = dict(chunks=(1, *v.shape[1:]), compression='gzip', compression_opts=1) if name == 'frames' else {}
+        if name not in f: f.create_dataset(name, (clips, *v.shape[1:]), v.dtype, **packed)
+        f[name][start:start + n] = v[:n]
+    if 'past' not in f: f.create_dataset('past', (clips,), h5py.vlen_dtype(np.float32))
+    for i in range(n): f['past'][start + i] = actions[:first[i]].ravel()
+    return n
 
-# %% ../nbs/12_data.ipynb #88945e00
+# %% ../nbs/12_data.ipynb #18a3d536
+def _fill(f, results, clips, frames, seed, test, progress):
+    "Fill the open file `f` with the first `clips` clips of the episodes."
+    done, left, unused = 0, 0, 0
+    with tqdm(total=clips, unit='clip', desc='recording', disable=not progress) as bar:
+        for e, (env_seed, fields, first, actions, over) in enumerate(results):
+            left, unused = left + over, 0 if fields else unused + 1
+            if unused == 50: raise ValueError(f'frames: none of 50 episodes in a row fills {frames} frames; ask for fewer, a smaller skip or a longer tail')
+            n = _append(f, done, clips, fields, e, env_seed, first, actions) if fields else 0
+            done += n; bar.update(n)
+            if done == clips: break
+    episode = f['episode'][:].tolist()
+    held = _test_episodes(seed, sorted(set(episode)), test)
+    f['test'] = np.array([i in held for i in episode])
+    f.attrs.update(episodes=e + 1, left_over=left)
+
+# %% ../nbs/12_data.ipynb #534c1b13
+@contextmanager
+def _new_file(path, overwrite):
+    "An HDF5 file under a temporary name, which gets its own when all went well and vanishes when not."
+    if path.exists() and not overwrite: raise FileExistsError(f'{path} exists; overwrite=True replaces it')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
+    try:
+        with h5py.File(tmp, 'w') as f: yield f
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/12_data.ipynb #101b2b13
+def _check_numbers(test, tail, **least_one):
+    "Raise ValueError, by name, for a number that makes no sense."
+    for name, v in least_one.items():
+        if v is not None and (v != int(v) or v < 1): raise ValueError(f'{name}: expected a whole number of at least 1, got {v}')
+    if tail != int(tail) or tail < 0: raise ValueError(f'tail: expected a whole number of at least 0, got {tail}')
+    if not 0 <= test < 1: raise ValueError(f'test: expected a share in [0, 1), got {test}')
+
+# %% ../nbs/12_data.ipynb #d3453e0f
 def record(
     env_id: str,           # a gymnasium environment
     path,                  # the HDF5 file to write
@@ -176,63 +234,28 @@ def record(
     policy='mixed',        # 'random', 'heuristic', 'mixed', or a function (env, observation, rng) -> action
     seed: int=0,           # of everything
     skip: int=1,           # environment steps a frame, the action held
-    tail: int=0,           # a clip may go on for so many frames after its episode's end
+    tail: int=0,           # frames to record after an episode's end, if the environment can be stepped there
     per_episode: int=None, # no more clips than this from one episode
     test: float=.1,        # share of the episodes that is held out
-    workers: int=None,     # processes; the processors, at most 4, if not given
+    workers: int=None,     # processes; if not given the processors, at most 4
     overwrite: bool=False, # replace a file that exists
     progress: bool=True,   # show a bar
     **kwargs,              # the environment's options
 ) -> Path:
-    "Play and record. Raises ValueError for bad numbers or if no episode is long enough, FileExistsError."
-    for name, v in dict(clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode or 1, workers=workers or 1).items():
-        if v != int(v) or v < 1: raise ValueError(f'{name}: expected a whole number of at least 1, got {v}')
-    if tail < 0 or not 0 <= test < 1: raise ValueError(f'expected tail >= 0 and 0 <= test < 1, got tail={tail}, test={test}')
-    path = Path(path)
-    if path.exists() and not overwrite: raise FileExistsError(f'{path} exists; overwrite=True replaces it')
+    "Play, photograph, cut into clips and write. Raises ValueError (bad numbers, no policy, episodes too short), FileExistsError."
+    _check_numbers(test, tail, clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode, workers=workers)
     env = make_env(env_id, **kwargs)
-    make_policy(policy, env, np.random.default_rng(0))  # complains here, not in a worker
-    about = dict(env_id=env_id, env=json.dumps(kwargs), action_space=json.dumps(describe_space(env.action_space)), skip=skip, size=size, seed=seed,
-        policy=getattr(policy, '__name__', policy), tail=tail, versions=json.dumps({m.__name__: m.__version__ for m in (gym, np, h5py)}))
-    job = partial(_episode, env_id=env_id, policy=policy, frames=frames, size=size, seed=seed, skip=skip, tail=tail, most=per_episode or clips, kwargs=kwargs)
-    episodes = _in_order(job, workers or min(os.cpu_count() or 1, 4))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
-    try:
-        with h5py.File(tmp, 'w') as f: _write(f, episodes, clips, frames, seed, test, about, progress)
-        os.replace(tmp, path)
-    finally:
-        episodes.close()
-        tmp.unlink(missing_ok=True)
-    return path
+    make_policy(policy, env, np.random.default_rng(0))  # complain here and not in a worker
+    job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip, frames=frames, tail=tail, most=per_episode or clips, longest=clips)
+    with _new_file(Path(path), overwrite) as f, closing(_in_order(job, workers or min(os.cpu_count() or 1, 4))) as results:
+        f.attrs.update(env_id=env_id, env=json.dumps(kwargs), action_space=json.dumps(describe_space(env.action_space)), skip=skip, seed=seed, tail=tail,
+            policy=getattr(policy, '__name__', policy), versions=json.dumps({m.__name__: m.__version__ for m in (gym, np, h5py, PIL)}))
+        _fill(f, results, clips, frames, seed, test, progress)
+    return Path(path)
 
-# %% ../nbs/12_data.ipynb #77195739
-FIELDS = ('frames', 'actions', 'states', 'rewards', 'done')
-
-def _write(f, episodes, clips, frames, seed, test, about, progress):
-    "Fill the open file `f` with `clips` clips of the `episodes`."
-    index, left, unused = [], 0, 0
-    with tqdm(total=clips, unit='clip', disable=not progress) as bar:
-        for e, (arrays, over, env_seed) in enumerate(episodes):
-            left, unused = left + over, 0 if arrays else unused + 1
-            if unused == 50: raise ValueError(f'frames: none of 50 episodes in a row lasts {frames} frames; ask for shorter clips, a smaller skip or a longer tail')
-            if arrays is None: continue
-            start, n = len(index), min(len(arrays[0]), clips - len(index))
-            for name, v in zip(FIELDS, arrays):
-                if name not in f: f.create_dataset(name, (clips, *v.shape[1:]), v.dtype, chunks=(1, *v.shape[1:]) if 0 not in v.shape else None,
-                                                   **(dict(compression='gzip', compression_opts=1) if name == 'frames' else {}))
-                f[name][start:start + n] = v[:n]
-            index += [(e, env_seed, i * frames) for i in range(n)]
-            bar.update(n)
-            if len(index) == clips: break
-    held = set(_test_episodes(seed, e + 1, test))
-    for name, column in zip(('episode', 'seed', 'first'), zip(*index)): f[name] = np.array(column, np.int64)
-    f['test'] = np.array([i[0] in held for i in index])
-    f.attrs.update(about, episodes=e + 1, left_over=left)
-
-# %% ../nbs/12_data.ipynb #6a91ce28
+# %% ../nbs/12_data.ipynb #e50be57e
 class Clips:
-    "The clips of a recording, opened when first needed and again in every process. Raises FileNotFoundError, ValueError."
+    "The clips of a recording. Raises FileNotFoundError, and ValueError if the file is no recording or has no clip of that split."
     def __init__(self,
         path,             # a file written by `record`
         split: str=None,  # 'train', 'test', or None for all
@@ -243,88 +266,104 @@ class Clips:
         try: f = h5py.File(self.path)
         except OSError as e: raise ValueError(f'{path} is not an HDF5 file: {e}') from e
         with f:
-            missing = [k for k in (*FIELDS, 'episode', 'seed', 'first', 'test') if k not in f]
+            missing = [k for k in (*FIELDS, 'episode', 'seed', 'first', 'past', 'test') if k not in f]
             if missing: raise ValueError(f'{path}: expected a recording, but {missing} are missing')
-            self.about = {k: json.loads(v) if k in ('env', 'action_space', 'versions') else v for k, v in f.attrs.items()}
-            test, (_, self.frames, self.size) = f['test'][:], f['frames'].shape[:3]
-            self.action_dim = f['actions'].shape[-1]
-            self.index = np.flatnonzero(np.ones_like(test) if split is None else test == (split == 'test'))
-            self.episode, self.seed, self.first = (f[k][:][self.index] for k in ('episode', 'seed', 'first'))
-        if not len(self.index): raise ValueError(f'{path} holds no clips of split {split!r}')
-
-    def __len__(self): return len(self.index)
-    def __getstate__(self): return self.__dict__ | dict(_open=None)
+            self.about = {k: json.loads(v) if k in ('env', 'action_space', 'versions') else getattr(v, 'item', lambda: v)() for k, v in f.attrs.items()}
+            test, (_, self.frames, self.size), self.action_dim = f['test'][:], f['frames'].shape[:3], f['actions'].shape[-1]
+            self.rows = np.flatnonzero(np.ones_like(test) if split is None else test == (split == 'test'))
+            self.episode, self.seed, self.first = (f[k][:][self.rows] for k in ('episode', 'seed', 'first'))
+        if not len(self.rows): raise ValueError(f'{path} holds no clips of split {split!r}')
 
     @property
     def file(self):
-        "The open file; HDF5 must not be shared between processes, so each opens its own."
+        "The open file, this process's own."
         if self._open is None or self._open[0] != os.getpid(): self._open = os.getpid(), h5py.File(self.path)
         return self._open[1]
 
-    def __getitem__(self, i: int) -> dict:
-        "Clip `i` as stored: frames uint8 (t h w 3), actions (t a), states, rewards, done."
+    def __len__(self): return len(self.rows)
+    def __getstate__(self): return self.__dict__ | dict(_open=None)
+
+    def _row(self, i):
         if not 0 <= i < len(self): raise IndexError(f'clip: expected 0 to {len(self) - 1}, got {i}')
-        return {k: self.file[k][self.index[i]] for k in FIELDS}
+        return self.rows[i]
 
-    def order(self,
-        seed: int,  # the run's
-        step: int,  # counts batches
-        size: int,  # clips in a batch
-    ) -> np.ndarray:  # (size)
-        "The clips of batch `step`: the run goes through one shuffled deck after another."
-        if step < 0 or size < 1: raise ValueError(f'expected step >= 0 and size >= 1, got step={step}, size={size}')
-        deck, card = np.divmod(step * size + np.arange(size), len(self))
-        return np.array([np.random.default_rng(seed_for(seed, int(d), 'deck')).permutation(len(self))[c] for d, c in zip(deck, card)])
+    def __getitem__(self, i: int) -> dict:
+        "Clip `i` as stored: frames uint8 (t h w 3), actions (t a), states (t o), rewards (t), done (t)."
+        row = self._row(i)
+        return {k: self.file[k][row] for k in FIELDS}
 
-    def batch(self,
-        seed: int,         # the run's
-        step: int,         # counts batches
-        size: int,         # clips in a batch
-        length: int=None,  # frames of each; all if not given
-    ):  # frames (b t 3 h w) float32 in [-1, 1], actions (b t a) float32
-        "Batch `step` of the run `seed`, a pure function of the arguments. Raises ValueError if `length` exceeds the clips'."
-        length = self.frames if length is None else length
-        if not 1 <= length <= self.frames: raise ValueError(f'length: expected 1 to {self.frames} frames, got {length}')
-        start = np.random.default_rng(seed_for(seed, step, 'start')).integers(0, self.frames - length + 1, size)
-        read = lambda k: np.stack([self.file[k][self.index[i], s:s + length] for i, s in zip(self.order(seed, step, size), start)])
-        return from_uint8(read('frames')), torch.from_numpy(read('actions'))
+    def past(self, i: int) -> np.ndarray:
+        "The actions of clip `i`'s episode before its own, (first a)."
+        return self.file['past'][self._row(i)].reshape(-1, self.action_dim)
 
-    def replay(self,
-        i: int,         # which clip
-        actions=None,   # (t a): others than were played; actions[0] is not used
-    ) -> dict:          # the fields of clip i, computed anew by the simulator
-        "Play clip `i` again, from its episode's reset on, with its own actions or with others: the same bytes, or what would have been."
-        back = int(self.first[i]) // self.frames
-        past = [self[j]['actions'] for j in range(i - back, i + 1)]
-        if actions is not None: past[-1] = np.concatenate([past[-1][:1], np.asarray(actions, np.float32)[1:]])
-        past, env = np.concatenate(past), make_env(self.about['env_id'], **self.about['env'])
-        items = list(islice(play(env, int(self.seed[i]), lambda k, obs: past[k], self.size, int(self.about['skip'])), len(past)))
-        env.close()
-        return {k: np.stack(v)[-self.frames:] for k, v in zip(FIELDS, zip(*items))}
+# %% ../nbs/12_data.ipynb #b3cf47e0
+@patch
+def order(self: Clips,
+    seed: int,  # the run's
+    step: int,  # counts batches
+    size: int,  # clips in a batch
+) -> np.ndarray:  # (size)
+    "The clips of batch `step`: the run goes through one shuffled deck after another."
+    if step < 0 or size < 1: raise ValueError(f'expected step >= 0 and size >= 1, got step={step}, size={size}')
+    deck, card = np.divmod(step * size + np.arange(size), len(self))
+    shuffled = {d: np.random.default_rng(seed_for(seed, int(d), 'deck')).permutation(len(self)) for d in set(deck.tolist())}
+    return np.array([shuffled[d][c] for d, c in zip(deck.tolist(), card)])
 
-# %% ../nbs/12_data.ipynb #ac957fcd
+# %% ../nbs/12_data.ipynb #32ee1170
+@patch
+def batch(self: Clips,
+    seed: int,         # the run's
+    step: int,         # counts batches
+    size: int,         # clips in a batch
+    length: int=None,  # frames of each; all if not given
+):  # frames (b t 3 h w) float32 in [-1, 1]; actions (b t a) float32
+    "Batch `step` of the run `seed`, a pure function of the arguments. Raises ValueError if `length` is not 1 to the clips' own."
+    length = self.frames if length is None else length
+    if not 1 <= length <= self.frames: raise ValueError(f'length: expected 1 to {self.frames} frames, got {length}')
+    start = np.random.default_rng(seed_for(seed, step, 'start')).integers(0, self.frames - length + 1, size)
+    windows = list(zip(self.rows[self.order(seed, step, size)], start))
+    read = lambda k: np.stack([self.file[k][row, s:s + length] for row, s in windows])
+    return from_uint8(read('frames')), torch.from_numpy(read('actions'))
+
+# %% ../nbs/12_data.ipynb #9a835f30
+@patch
+def replay(self: Clips,
+    i: int,         # which clip
+    actions=None,   # (t a): others than were played; actions[0] led to the first frame and stays as it was
+) -> dict:          # frames, actions, states, rewards, done: computed anew by the simulator
+    "Play clip `i` again from its episode's reset on, with its own actions or with others. Raises ValueError for a wrong shape or if time runs out."
+    own = self[i]['actions']
+    if actions is not None:
+        check_shape(torch.as_tensor(actions), 't a', 'actions', t=self.frames, a=self.action_dim)
+        own = np.concatenate([own[:1], np.asarray(actions, np.float32)[1:]])
+    played = np.concatenate([self.past(i), own])
+    env = make_env(self.about['env_id'], **self.about['env'])
+    with closing(env): items = list(islice(play(env, int(self.seed[i]), lambda k, obs: played[k], self.size, self.about['skip']), len(played)))
+    if len(items) < len(played): raise ValueError(f'actions: the time limit of {self.about["env_id"]} ended clip {i} early')
+    return {k: np.stack(v)[-self.frames:] for k, v in zip(FIELDS, zip(*items))}
+
+# %% ../nbs/12_data.ipynb #10576b42
+LANDER_MASS = .45  # q averaged over the picture, for a lander that is wholly in view
+
 def lander_position(
     frames,  # (... 3 h w) floats in [-1, 1], or uint8 (... h w 3)
-):  # xy (... 2) in [0, 1], from the left and from the top; score (...), 1 for a whole lander, 0 for none
-    "Where LunarLander's purple is: the centroid of B - (R+G)/2 around its peak. `xy` is NaN where there is no purple at all."
+):  # xy (... 2) in [0, 1] from the left and from the top; score (...), about 1 for a whole lander and 0 for none
+    "Where LunarLander's purple is: the centroid of q = B - (R+G)/2 - 6 around its peak. `xy` is NaN where the score is 0."
     v = frames if torch.is_tensor(frames) and frames.is_floating_point() else from_uint8(frames)
     h, w = check_shape(v, '... 3 h w', 'frames').values()
-    r, g, b = (v.detach().double() * 127.5).unbind(-3)
-    purple = (b - (r + g) / 2 - 6).clamp(min=0)
-    y, x = (torch.arange(n, dtype=torch.float64, device=v.device).add(.5) / n for n in (h, w))
-    k = torch.nn.functional.avg_pool2d(purple.reshape(-1, 1, h, w), 3, 1, 1).flatten(1).argmax(1).reshape(purple.shape[:-2])
-    near = ((y - y[k // w][..., None]).abs() < .12)[..., :, None] & ((x - x[k % w][..., None]).abs() < .08)[..., None, :]
-    purple = purple * near
-    mass = purple.sum((-2, -1))
-    xy = torch.stack([(purple.sum(-2) * x).sum(-1), (purple.sum(-1) * y).sum(-1)], -1) / mass[..., None]
-    return xy.float(), (mass / (h * w) / LANDER_MASS).float()
+    r, g, b = (v.detach().float() * 127.5).unbind(-3)
+    q = (b - (r + g) / 2 - 6).clamp(min=0)
+    y, x = ((torch.arange(n, device=v.device) + .5) / n for n in (h, w))
+    peak = torch.nn.functional.avg_pool2d(q.reshape(-1, 1, h, w), 3, 1, 1).flatten(1).argmax(1).reshape(q.shape[:-2])[..., None]
+    q = q * ((y - y[peak // w]).abs() < .12)[..., :, None] * ((x - x[peak % w]).abs() < .08)[..., None, :]
+    mass = q.sum((-2, -1))
+    xy = torch.stack([(q.sum(-2) * x).sum(-1), (q.sum(-1) * y).sum(-1)], -1) / mass[..., None]
+    return xy, mass / (h * w) / LANDER_MASS
 
-# %% ../nbs/12_data.ipynb #dc3f799b
-LANDER_MASS = 0.45  # B - (R+G)/2, averaged over the picture, of a lander wholly in view
-
+# %% ../nbs/12_data.ipynb #3d9908ba
 def lander_on_screen(
     states,  # (... 8) observations of LunarLander
-) -> torch.Tensor:  # (... 2) in [0, 1], from the left and from the top
-    "Where the simulator says the lander is: x/2 + 1/2, and y measured from the helipad's height."
-    s = torch.as_tensor(states)
-    return torch.stack([(s[..., 0] + 1) / 2, (282 - 200 * s[..., 1]) / 400], -1)
+) -> torch.Tensor:  # (... 2) in [0, 1] from the left and from the top
+    "Where the simulator says the lander's centre is: ((x+1)/2, 1 - 1/4 - 18/400 - y/2)."
+    x, y = torch.as_tensor(states).float()[..., :2].unbind(-1)
+    return torch.stack([(x + 1) / 2, .705 - y / 2], -1)
