@@ -6,22 +6,24 @@
 __all__ = ['rotate', 'attend_dense', 'attend_grouped', 'attend_flex', 'attend', 'KVRing', 'attend_cached', 'VideoAttention',
            'FrameAttention']
 
-# %% ../nbs/07_attention.ipynb #74b3810d
+# %% ../nbs/07_attention.ipynb #fa8e5f94
 from functools import lru_cache
 import math
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
+from .core import check_shape
 from .mask import visible, dense_mask, block_mask
 from .mp import MPConv, pixel_norm
 
-# %% ../nbs/07_attention.ipynb #ecc5dee0
+# %% ../nbs/07_attention.ipynb #bc9e0a70
 def rotate(x: Tensor,     # `... t n d`: queries or keys
            frame: Tensor, # `t`: index of each frame
            base=1000.,    # the slowest pair of channels turns by one radian in about `base` frames
           ) -> Tensor:    # `... t n d`
-    "Rotary embedding of the frame index (RoFormer, 2104.09864, eq. 34): q_i . k_j then depends on i - j alone"
+    "Rotary embedding of the frame index (RoFormer, 2104.09864, eq. 34): q_i . k_j then depends on i - j alone. ValueError unless `frame` is `t`"
+    if frame.shape != x.shape[-3:-2]: raise ValueError(f'frame: expected an index for each of {x.shape[-3]} frames, got shape {tuple(frame.shape)}')
     half = x.shape[-1] // 2
     freqs = base ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
     angle = (frame.double()[:, None] * freqs)[:, None]               # t 1 d/2, in float64: frame 100,000 must not lose its phase
@@ -29,18 +31,18 @@ def rotate(x: Tensor,     # `... t n d`: queries or keys
     a, b, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
 
-# %% ../nbs/07_attention.ipynb #1793e5e2
+# %% ../nbs/07_attention.ipynb #e05725ca
 def attend_dense(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
                  block=1,     # frames generated together
                  window=None, # furthest past frame that may be seen
                 ) -> Tensor:  # `b m s t n d`
-    "softmax(q k' / sqrt(d) + mask) v with the whole mask written out: the reference"
+    "softmax(q k' / sqrt(d) + mask) v with the whole mask written out: the reference. ValueError if s > 2 or a size is negative"
     s, t, n = q.shape[2:5]
     mask = dense_mask(t, n, s, block, window, device=q.device)
     y = F.scaled_dot_product_attention(*(x.flatten(2, 4) for x in (q, k, v)), attn_mask=mask)
     return y.view_as(q)
 
-# %% ../nbs/07_attention.ipynb #4b1b90e2
+# %% ../nbs/07_attention.ipynb #651f6101
 @lru_cache(maxsize=256)
 def _group_mask(lo, start, end, n, s, block, window, device):
     "Mask of queries in frames [start,end) of every copy; keys: clean [lo,end), then noised [start,end) when s = 2"
@@ -51,9 +53,10 @@ def _group_mask(lo, start, end, n, s, block, window, device):
     frames = visible(q_copy[:, None], q[:, None], k_copy, k, block, window)
     return frames.repeat_interleave(n, 0).repeat_interleave(n, 1)
 
+# %% ../nbs/07_attention.ipynb #14fac2e3
 def attend_grouped(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
                    block=1, window=None, # as in `attend_dense`
-                   tokens=256,           # aim for groups of about so many tokens of one copy
+                   tokens=64,            # aim for groups of about so many tokens of one copy
                   ) -> Tensor:           # `b m s t n d`
     "The same in groups of frames: a group's queries meet only the keys up to its end, under a small mask"
     s, t, n = q.shape[2:5]
@@ -86,18 +89,23 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
     y = _flex(q.is_cuda)(*(x.flatten(2, 4) for x in (q, k, v)), block_mask=mask)
     return y.view_as(q)
 
-# %% ../nbs/07_attention.ipynb #87866f5a
+# %% ../nbs/07_attention.ipynb #b8b4f0e7
 def attend(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
            block=1, window=None, # as in `attend_dense`
           ) -> Tensor:           # `b m s t n d`
     "Attention of the two-copy sequence by the fastest implementation for the device"
-    # a compiled flex kernel wants heads of 16 channels or more; the rest of CUDA and every CPU take SDPA in groups
-    return (attend_flex if q.is_cuda and q.shape[-1] in (16, 32, 64, 128) else attend_grouped)(q, k, v, block, window)
+    # a compiled flex kernel wants heads of 16 channels or more and no float64; the rest of CUDA and every CPU take SDPA in groups
+    flex = q.is_cuda and q.shape[-1] in (16, 32, 64, 128) and q.dtype != torch.float64
+    return (attend_flex if flex else attend_grouped)(q, k, v, block, window)
 
-# %% ../nbs/07_attention.ipynb #5054f764
+# %% ../nbs/07_attention.ipynb #12f31b2b
 class KVRing:
-    "Keys and values of the last `window` frames in preallocated memory; writing frame i overwrites frame i - window"
-    def __init__(self, b, m, n, d, window, device=None, dtype=None):
+    "Keys and values of the last `window` frames in preallocated memory; writing frame i overwrites frame i - window. ValueError if a size is below 1"
+    def __init__(self,
+                 b, m, n, d,  # sequences, heads, tokens of a frame, channels of a head
+                 window,      # frames that it holds
+                 device=None, dtype=None):
+        if min(b, m, n, d, window) < 1: raise ValueError(f'KVRing: expected sizes >= 1, given b={b}, m={m}, n={n}, d={d}, window={window}')
         self.k, self.v = (torch.zeros(b, m, window, n, d, device=device, dtype=dtype) for _ in 'kv')
         self.frame = torch.full((window,), -1, device=device) # the frame that each slot holds, -1 for none
         self.seen = torch.zeros((), dtype=torch.long, device=device)
@@ -116,7 +124,7 @@ class KVRing:
             self.seen += len(new)
         return whole
 
-# %% ../nbs/07_attention.ipynb #f328538e
+# %% ../nbs/07_attention.ipynb #21b1571d
 def attend_cached(q: Tensor, k: Tensor, v: Tensor, # `b m t n d`: new frames
                   ring: KVRing,   # the past
                   block=1, window=None, # as in `attend_dense`
@@ -127,7 +135,8 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, # `b m t n d`: new frames
     k, v, frame = ring.extend(rotate(k, now), v)
     window = len(ring.frame) if window is None else min(window, len(ring.frame))
     seen = visible(0, now[:, None], 0, frame, block, window) & (frame >= 0)
-    mask = seen.repeat_interleave(n, 0).repeat_interleave(n, 1)
+    mask = seen.repeat_interleave(n, 1)
+    if t > 1: mask = mask.repeat_interleave(n, 0) # one frame's tokens share one row
     y = F.scaled_dot_product_attention(rotate(q, now).flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), attn_mask=mask)
     return y.view_as(q)
 
@@ -149,7 +158,7 @@ class _SelfAttention(nn.Module):
         y = self.out(rearrange(y, 'b m s t (h w) d -> (b s t) (m d) h w', h=x.shape[-2]))
         return torch.add(y, x.flatten(0, 2), alpha=self.keep).view_as(x)
 
-# %% ../nbs/07_attention.ipynb #270bb505
+# %% ../nbs/07_attention.ipynb #56a1db59
 class VideoAttention(_SelfAttention):
     "Attention of each frame over itself and the clean frames before it: EDM2's attention with rotary time and the two-copy mask"
     def __init__(self,
@@ -161,6 +170,7 @@ class VideoAttention(_SelfAttention):
                  balance=0.3,  # share of the attention in the residual sum
                 ):
         super().__init__(channels, head_dim, balance)
+        if block < 1 or (window is not None and window < 0): raise ValueError(f'expected block >= 1 and window >= 0 or None, given {block} and {window}')
         self.resolution, self.window, self.block = resolution, window, block
     def new_cache(self, b, window) -> KVRing:
         (h, w), like = self.resolution, self.out.weight
@@ -169,16 +179,22 @@ class VideoAttention(_SelfAttention):
                 x: Tensor,           # `b s t c h w`
                 ring: KVRing = None, # the past, when s = 1
                ) -> Tensor:          # `b s t c h w`
+        "ValueError unless s is 1 or 2, and 1 with a ring"
+        check_shape(x, 'b s t c h w', 'x', s=(1, 2) if ring is None else 1)
         q, k, v = self.split(x)
         if ring is None:
             frame = torch.arange(x.shape[2], device=x.device)
             return self.merge(x, attend(rotate(q, frame), rotate(k, frame), v, self.block, self.window))
         return self.merge(x, attend_cached(*(u[:, :, 0] for u in (q, k, v)), ring, self.block, self.window)[:, :, None])
 
-# %% ../nbs/07_attention.ipynb #5aec4280
+# %% ../nbs/07_attention.ipynb #1c670663
 class FrameAttention(_SelfAttention):
     "Attention among the positions of one frame: the spatial half of factored space-time attention (2204.03458, sec. 3)"
-    def __init__(self, channels, head_dim=64, balance=0.3): super().__init__(channels, head_dim, balance)
+    def __init__(self,
+                 channels,    # of input and output
+                 head_dim=64, # channels of a head; the layer has max(1, channels // head_dim) heads
+                 balance=0.3, # share of the attention in the residual sum
+                ): super().__init__(channels, head_dim, balance)
     def forward(self, x: Tensor) -> Tensor: # `b s t c h w` -> the same
         q, k, v = (rearrange(u, 'b m s t n d -> (b s t) m n d') for u in self.split(x))
         y = F.scaled_dot_product_attention(q, k, v)
