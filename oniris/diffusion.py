@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['GaussianMixture', 'moon', 'noise_like', 'linear_schedule', 'DDPM', 'vp_to_sigma', 'sigma_to_vp', 'energy_distance']
 
-# %% ../nbs/01_diffusion.ipynb #12b134ab
+# %% ../nbs/01_diffusion.ipynb #85723471
+from .core import check_shape
 import math
 import torch
 from fastcore.basics import patch
-from .core import check_shape
 
 # %% ../nbs/01_diffusion.ipynb #0a0b0582
 class GaussianMixture:
