@@ -113,28 +113,29 @@ def make_policy(
     else: raise ValueError(f"policy: expected 'random', 'heuristic', 'mixed' or a function, got {policy!r}")
     return lambda i, obs: action_vector(space, choose(obs))
 
-# %% ../nbs/12_data.ipynb #08e5be45
+# %% ../nbs/12_data.ipynb #34f3584d
 FIELDS = ('frames', 'actions', 'states', 'rewards', 'done')
 
-def _cut(items, frames, tail, most, longest, back):
+def _cut(items, frames, tail, most, longest, where):
     "What `play` yields as clips by field, or None; the number of each clip's first frame; all actions; how many frames were left over."
     kept, over = [], 0
     for item in items:
         kept.append(item)
         over += item[-1]
-        if over > tail or len(kept) == (longest if back else most) * frames: break
+        if over > tail or len(kept) == longest: break
     n = min(len(kept) // frames, most)
-    start = len(kept) - n * frames if back else 0
+    start = round(where * (len(kept) - n * frames))
     fields = [np.stack(v) for v in zip(*kept)]
     clips = [v[start:start + n * frames].reshape(n, frames, *v.shape[1:]) for v in fields] if n else None
     return clips, start + frames * np.arange(n), fields[1], len(kept) - n * frames
 
-# %% ../nbs/12_data.ipynb #907870ac
+# %% ../nbs/12_data.ipynb #6c22ebdd
 def _episode(e, env_id, kwargs, policy, size, seed, skip, **cut):
     "Episode number `e` of a recording: a function of its arguments, whoever computes it."
     env, env_seed = make_env(env_id, **kwargs), seed_for(seed, e, 'env') % 2**31
     act = make_policy(policy, env, np.random.default_rng(seed_for(seed, e, 'policy')))
-    with closing(env): return env_seed, *_cut(play(env, env_seed, act, size, skip), back=seed_for(seed, e, 'cut') % 2 == 1, **cut)
+    where = np.clip(1.5 * np.random.default_rng(seed_for(seed, e, 'where')).random() - .25, 0, 1)
+    with closing(env): return env_seed, *_cut(play(env, env_seed, act, size, skip), where=where, **cut)
 
 # %% ../nbs/12_data.ipynb #a84bc65d
 def _set_job(job):
@@ -224,7 +225,7 @@ def _check_numbers(test, tail, **least_one):
     if tail != int(tail) or tail < 0: raise ValueError(f'tail: expected a whole number of at least 0, got {tail}')
     if not 0 <= test < 1: raise ValueError(f'test: expected a share in [0, 1), got {test}')
 
-# %% ../nbs/12_data.ipynb #d3453e0f
+# %% ../nbs/12_data.ipynb #067ac204
 def record(
     env_id: str,           # a gymnasium environment
     path,                  # the HDF5 file to write
@@ -236,6 +237,7 @@ def record(
     skip: int=1,           # environment steps a frame, the action held
     tail: int=0,           # frames to record after an episode's end, if the environment can be stepped there
     per_episode: int=None, # no more clips than this from one episode
+    longest: int=1000,     # frames after which an episode is left
     test: float=.1,        # share of the episodes that is held out
     workers: int=None,     # processes; if not given the processors, at most 4
     overwrite: bool=False, # replace a file that exists
@@ -243,10 +245,11 @@ def record(
     **kwargs,              # the environment's options
 ) -> Path:
     "Play, photograph, cut into clips and write. Raises ValueError (bad numbers, no policy, episodes too short), FileExistsError."
-    _check_numbers(test, tail, clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode, workers=workers)
+    _check_numbers(test, tail, clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode, longest=longest, workers=workers)
     env = make_env(env_id, **kwargs)
     make_policy(policy, env, np.random.default_rng(0))  # complain here and not in a worker
-    job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip, frames=frames, tail=tail, most=per_episode or clips, longest=clips)
+    job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip, frames=frames,
+                  tail=tail, most=per_episode or clips, longest=longest)
     with _new_file(Path(path), overwrite) as f, closing(_in_order(job, workers or min(os.cpu_count() or 1, 4))) as results:
         f.attrs.update(env_id=env_id, env=json.dumps(kwargs), action_space=json.dumps(describe_space(env.action_space)), skip=skip, seed=seed, tail=tail,
             policy=getattr(policy, '__name__', policy), versions=json.dumps({m.__name__: m.__version__ for m in (gym, np, h5py, PIL)}))
