@@ -11,13 +11,13 @@ import math
 import numpy as np, torch
 from torch import nn
 
-# %% ../nbs/11_ema.ipynb #ae543b73
+# %% ../nbs/11_ema.ipynb #d47d0d2a
 def power_profile(
     tau, # times at which to evaluate, any shape, in steps
     t, # the end of the average, in steps, > 0
     gamma, # exponent, > 0
 ):  # weight per step, the shape of `tau`; 0 outside [0, t]
-    "p(tau; t) = (gamma+1) tau^gamma / t^(gamma+1): Karras et al. 2024, equation 2. ValueError if t or gamma is not > 0."
+    "p(tau; t) = (gamma+1) tau^gamma / t^(gamma+1): Karras et al. 2024 (2312.02696), section 3.1. ValueError if t or gamma is not > 0."
     if not (t>0 and gamma>0): raise ValueError(f'expected t > 0 and gamma > 0, got t={t!r}, gamma={gamma!r}')
     tau = np.asarray(tau, dtype=np.float64)
     return np.where((tau>=0) & (tau<=t), (gamma+1)/t * (np.clip(tau,0,t)/t)**gamma, 0.)

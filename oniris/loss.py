@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['chebyshev', 'loss_basis', 'LossFit', 'TwoCopyLoss', 'plot_loss', 'motion_weight']
 
-# %% ../nbs/10_loss.ipynb #c49be7ef
+# %% ../nbs/10_loss.ipynb #ef9edde3
 import math
+import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from einops import rearrange
@@ -34,9 +35,9 @@ def loss_basis(
     T, P = chebyshev(u, order), chebyshev(2/(1+position)-1, 3)
     return torch.cat([rearrange(T[...,:,None]*P[...,None,:], '... k p -> ... (k p)'), age[...,None]*T[...,:3], age[...,None]*P[...,1:2]], -1)
 
-# %% ../nbs/10_loss.ipynb #55275ecb
+# %% ../nbs/10_loss.ipynb #9f9e5185
 class LossFit:
-    "E[l | sigma, position] = exp(phi . c): least squares on ln l, then scoring steps on sum(l exp(-eta) + eta), the objective of Karras et al. 2024, section 2."
+    "E[l | sigma, position] = exp(phi . c): least squares on ln l, then scoring steps on sum(l exp(-eta) + eta), the objective of EDM2's adaptive loss weighting (2312.02696)."
     def __init__(self,
         history=2048, # how many losses to remember
         every=4, # updates between fits (the first few updates all fit)
@@ -211,14 +212,13 @@ class TwoCopyLoss:
         if bool(self.fit) != bool(state): raise ValueError(f"expected a state with{'' if self.fit else 'out'} a fit, got the other kind")
         if self.fit: self.fit.load_state_dict(state)
 
-# %% ../nbs/10_loss.ipynb #f686e063
+# %% ../nbs/10_loss.ipynb #87e9d016
 def plot_loss(
     logs, # list of the logs of `TwoCopyLoss`: those of the last steps
     fit=None, # the `LossFit`, to draw its curves
     ax=None, # a matplotlib axis; a new one if not given
 ):  # the axis
     "Loss against sigma, coloured by position, with the fit at a few positions."
-    import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(5.4,3))[1]
     sigma, l = [torch.cat([h[k] for h in logs]).float().cpu() for k in ('sigma','l')]
     t = sigma.shape[1]
