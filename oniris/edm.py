@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['precondition', 'loss_weight', 'sample_sigma', 'Denoiser']
 
-# %% ../nbs/02_edm.ipynb #f163b4da
+# %% ../nbs/02_edm.ipynb #143fda6e
+from .core import Pretrained, check_shape, check_finite
 import math
 from contextlib import nullcontext
 import torch
 from torch import nn
 from einops import rearrange
-from .core import Pretrained, check_shape, check_finite
 
 # %% ../nbs/02_edm.ipynb #73597f5c
 def precondition(
