@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['ConvState', 'CausalConv']
 
-# %% ../nbs/08_conv.ipynb #118ae5da
+# %% ../nbs/08_conv.ipynb #35fdb38d
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
+from .core import check_shape
 from .mp import MPConv
 
-# %% ../nbs/08_conv.ipynb #a856425e
+# %% ../nbs/08_conv.ipynb #b8cfd3e1
 class _Mix(torch.autograd.Function):
-    "own * a + past * b, where `past` is shared by the copies; the closed form saves autograd's intermediate products"
+    "own * a + past * b, where `past` is shared by the copies; the closed form spares autograd's intermediate products"
     @staticmethod
     def forward(ctx, own, past, a, b): # `b s t c h w`, `b 1 t c h w`, and factors `b s t c 1 1`
         ctx.save_for_backward(own, past, a, b)
@@ -22,30 +23,35 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         own, past, a, b = ctx.saved_tensors
-        return g * a, (g * b).sum(1, keepdim=True), (g * own).sum((-2, -1), keepdim=True), (g * past).sum((-2, -1), keepdim=True)
+        g_past = g[:, 0] * b[:, 0]
+        for s in range(1, g.shape[1]): g_past.addcmul_(g[:, s], b[:, s]) # a sum over s, in fewer passes
+        return g * a, g_past[:, None], (g * own).sum((-2, -1), keepdim=True), (g * past).sum((-2, -1), keepdim=True)
 
-# %% ../nbs/08_conv.ipynb #18a97748
+# %% ../nbs/08_conv.ipynb #a370f286
 class ConvState:
     "What past frames contribute to the next `k_t - 1` outputs: all that the convolution ever needs to remember"
     def __init__(self, b, taps, h, w, c, device=None, dtype=None):
         self.ahead = torch.zeros(b, taps, h, w, c, device=device, dtype=dtype)
         self.seen = torch.zeros((), dtype=torch.long, device=device)
         self.writing = False
-    def write(self, ahead: Tensor, t: int):
-        self.ahead.copy_(ahead)
+    def write(self, ahead: Tensor, t: int): # `b taps h w c`, and how many frames it adds
+        self.ahead.copy_(ahead.detach()) # else the graph of every frame so far would stay alive
         self.seen += t
 
-# %% ../nbs/08_conv.ipynb #1de402bc
+# %% ../nbs/08_conv.ipynb #44473f65
 class CausalConv(nn.Module):
-    "mp_sum(conv2d(frame), conv(the k_t - 1 clean frames before it), g(c_noise, position))"
+    """mp_sum(conv2d(frame), conv(the k_t - 1 clean frames before it), g(c_noise, position)).
+    ValueError for kernels it cannot have, for shapes that do not fit and for a state of another batch, size or number of copies"""
     def __init__(self,
                  c_in, c_out, # channels
                  resolution,  # (h, w) of a frame, which sizes the cache
-                 kernel=3,    # in space
-                 kernel_t=2,  # in time, the frame itself included
+                 kernel=3,    # in space: odd
+                 kernel_t=2,  # in time, the frame itself included: at least 1
                  scale=1.,    # constant factor on the output
                 ):
         super().__init__()
+        if kernel_t < 1: raise ValueError(f'kernel_t: expected at least 1, the frame itself, given {kernel_t}')
+        if not isinstance(resolution, (tuple, list)) or len(resolution) != 2: raise ValueError(f'resolution: expected (h, w), given {resolution}')
         self.resolution, self.taps = resolution, kernel_t - 1
         self.own = MPConv(c_in, c_out, (kernel, kernel), scale=scale)
         if self.taps:
@@ -53,7 +59,7 @@ class CausalConv(nn.Module):
             self.bias = nn.Parameter(torch.zeros(kernel_t)) # of the gate, by position: nothing changes after k_t - 1
             self.slope = nn.Parameter(torch.zeros(()))      # of the gate, by noise
 
-    def new_cache(self, b, window) -> ConvState:
+    def new_cache(self, b, window=None) -> ConvState: # `b` sequences; `window` is for attention, this memory has a fixed size
         like = self.own.weight
         return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, like.dtype)
 
@@ -68,11 +74,13 @@ class CausalConv(nn.Module):
                       x: Tensor,        # `b t c h w`: clean frames
                       length: int,      # outputs wanted, counted from the first frame
                      ) -> Tensor:       # `b length h w c`
-        "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j"
+        "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j + 1"
         w = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype)
         y = F.conv2d(x.flatten(0, 1), w, padding=w.shape[-1] // 2)
         y = rearrange(y, '(b t) (j o) h w -> j b t h w o', b=len(x), j=self.taps)
-        return sum(F.pad(y[j], (0, 0) * 3 + (j + 1, length - x.shape[1] - j - 1)) for j in range(self.taps))
+        # tap j starts j + 1 frames late, and what falls beyond `length` is not wanted
+        reach = [min(x.shape[1], length - j - 1) for j in range(self.taps)]
+        return sum(F.pad(y[j, :, :n], (0, 0) * 3 + (j + 1, length - j - 1 - n)) for j, n in enumerate(reach) if n > 0)
 
     def look_back(self,
                   x: Tensor,               # `b t c h w`: clean frames
@@ -89,12 +97,22 @@ class CausalConv(nn.Module):
         if keep: state.write(total[:, t:], t)
         return total[:, :t].movedim(-1, -3)
 
+    def _check(self, x, c_noise, state, scale):
+        c_out, c_in = self.own.weight.shape[:2]
+        b, s, t, _, h, w = check_shape(x, 'b s t c h w', 'x', c=c_in).values()
+        check_shape(c_noise, 'b s t', 'c_noise', b=b, s=s, t=t)
+        if scale is not None: check_shape(scale, 'b s t c', 'scale', b=b, s=s, t=t, c=c_out)
+        if state is None: return
+        if s != 1: raise ValueError(f'a state goes with one copy of the sequence, given s={s}')
+        if state.ahead.shape != (want := (b, self.taps, h, w, c_out)): raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
+
     def forward(self,
                 x: Tensor,               # `b s t c h w`
                 c_noise: Tensor,         # `b s t`
                 state: ConvState = None, # the past, when s = 1
                 scale: Tensor = None,    # `b s t c`: factors on the output, applied in the same pass as the gate
                ) -> Tensor:              # `b s t c h w`
+        self._check(x, c_noise, state, scale)
         b, s, t = x.shape[:3]
         own = self.own(x.flatten(0, 2)).unflatten(0, (b, s, t))
         scale = torch.ones_like(own[..., :1, :1]) if scale is None else scale[..., None, None].to(own.dtype)

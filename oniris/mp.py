@@ -14,11 +14,11 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 
-# %% ../nbs/04_mp.ipynb #c804ffa4
+# %% ../nbs/04_mp.ipynb #bed6e68d
 def rms(x: Tensor, # any shape
         dim=None,  # dimensions to average over; all by default
        ) -> Tensor: # kept dimensions, at least float32
-    "Root mean square, the *magnitude* of EDM2 (2312.02696, eq. 2)"
+    "Root mean square, the *magnitude* of EDM2 (2312.02696, app. B)"
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x.square().mean(dim=dim, keepdim=True).sqrt()
 
@@ -66,16 +66,16 @@ class MPFourier(nn.Module):
     def forward(self, x: Tensor) -> Tensor: # any shape -> one more dimension of `channels`
         return math.sqrt(2) * torch.cos(x[..., None] * self.freqs + self.phases)
 
-# %% ../nbs/04_mp.ipynb #5cfab5e8
+# %% ../nbs/04_mp.ipynb #785544f4
 def normalize_weight(w: Tensor, # `o ...`
                      eps=1e-4,  # keeps a row of zeros finite
                     ) -> Tensor: # every output's weights at unit magnitude
-    "w / rms(w) for each output channel (EDM2, eq. 66, times sqrt(fan-in))"
+    "w / rms(w) for each output channel (EDM2, eq. 47, times sqrt(fan-in))"
     return w / (rms(w, tuple(range(1, w.ndim))) + eps).to(w.dtype)
 
-# %% ../nbs/04_mp.ipynb #98e4e361
+# %% ../nbs/04_mp.ipynb #fd0f12b0
 class MPConv(nn.Module):
-    """Linear layer (`kernel=()`) or 2-D convolution (`kernel=(3,3)`) with weights on the unit sphere (EDM2, eq. 66).
+    """Linear layer (`kernel=()`) or 2-D convolution (`kernel=(3,3)`) with weights on the unit sphere (EDM2, eq. 47).
     ValueError for a kernel that is neither empty nor two odd numbers, and for an input of other than `c_in` channels"""
     def __init__(self,
                  c_in,       # input channels
@@ -126,7 +126,7 @@ def pixel_norm(x: Tensor,  # any shape
     "Each position's channels divided by their magnitude (EDM2, eq. 30)"
     return _PixelNorm.apply(x, dim, eps)[0]
 
-# %% ../nbs/04_mp.ipynb #af3fa3f4
+# %% ../nbs/04_mp.ipynb #6e18540d
 def mp_layers(model: nn.Module) -> list[MPConv]:
     "Every magnitude-preserving layer of `model`, once"
     return [m for m in model.modules() if isinstance(m, MPConv)]
@@ -134,7 +134,7 @@ def mp_layers(model: nn.Module) -> list[MPConv]:
 @torch.no_grad()
 def normalize_weights_(model: nn.Module, # its `MPConv` weights are changed in place; baked ones and other layers are left alone
                       ) -> None:
-    "Forced weight normalisation, in place, after each optimizer step (EDM2, eq. 67)"
+    "Forced weight normalisation, in place, after each optimizer step (EDM2, eq. 66)"
     ws = [m.weight for m in mp_layers(model) if not m.baked]
     if not ws: return
     norms = [torch.linalg.vector_norm(w, dim=tuple(range(1, w.ndim)), keepdim=True) for w in ws]
@@ -142,12 +142,14 @@ def normalize_weights_(model: nn.Module, # its `MPConv` weights are changed in p
     torch._foreach_clamp_min_(norms, 1e-4) # a row of zeros stays one
     torch._foreach_div_(ws, norms)
 
-# %% ../nbs/04_mp.ipynb #9fad90e8
+# %% ../nbs/04_mp.ipynb #7dd44527
 def bake(model: nn.Module, # a trained model; it is left as it was
         ) -> nn.Module:    # a frozen copy that computes the same function
     "Inference copy whose weights are normalised and scaled once instead of in every forward"
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for m in mp_layers(model):
-        m.weight.data = m.scaled_weight().data
+        w = m.scaled_weight().detach()
+        # the layout of the activations: else each convolution of a small frame would first reorder its weights
+        m.weight.data = w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w
         m.gain, m.baked = None, True
     return model
