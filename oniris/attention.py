@@ -42,14 +42,14 @@ def attend_dense(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
     y = F.scaled_dot_product_attention(*(x.flatten(2, 4) for x in (q, k, v)), attn_mask=mask)
     return y.view_as(q)
 
-# %% ../nbs/07_attention.ipynb #651f6101
+# %% ../nbs/07_attention.ipynb #fcf47a06
 @lru_cache(maxsize=256)
 def _group_mask(lo, start, end, n, s, block, window, device):
     "Mask of queries in frames [start,end) of every copy; keys: clean [lo,end), then noised [start,end) when s = 2"
     q = torch.arange(start, end, device=device).repeat(s)
     q_copy = torch.arange(s, device=device).repeat_interleave(end - start)
     k = torch.cat([torch.arange(lo, end, device=device)] + [torch.arange(start, end, device=device)] * (s - 1))
-    k_copy = torch.cat([torch.zeros(end - lo, device=device, dtype=torch.long)] + [torch.ones(end - start, device=device, dtype=torch.long)] * (s - 1))
+    k_copy = torch.tensor([0] * (end - lo) + [1] * (end - start) * (s - 1), device=device)
     frames = visible(q_copy[:, None], q[:, None], k_copy, k, block, window)
     return frames.repeat_interleave(n, 0).repeat_interleave(n, 1)
 
@@ -158,7 +158,7 @@ class _SelfAttention(nn.Module):
         y = self.out(rearrange(y, 'b m s t (h w) d -> (b s t) (m d) h w', h=x.shape[-2]))
         return torch.add(y, x.flatten(0, 2), alpha=self.keep).view_as(x)
 
-# %% ../nbs/07_attention.ipynb #56a1db59
+# %% ../nbs/07_attention.ipynb #b4f03644
 class VideoAttention(_SelfAttention):
     "Attention of each frame over itself and the clean frames before it: EDM2's attention with rotary time and the two-copy mask"
     def __init__(self,
@@ -170,7 +170,8 @@ class VideoAttention(_SelfAttention):
                  balance=0.3,  # share of the attention in the residual sum
                 ):
         super().__init__(channels, head_dim, balance)
-        if block < 1 or (window is not None and window < 0): raise ValueError(f'expected block >= 1 and window >= 0 or None, given {block} and {window}')
+        if block < 1 or (window is not None and window < 0):
+            raise ValueError(f'expected block >= 1 and window >= 0 or None, given block={block}, window={window}')
         self.resolution, self.window, self.block = resolution, window, block
     def new_cache(self, b, window) -> KVRing:
         (h, w), like = self.resolution, self.out.weight
