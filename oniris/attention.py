@@ -98,7 +98,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
     flex = q.is_cuda and q.shape[-1] in (16, 32, 64, 128) and q.dtype != torch.float64
     return (attend_flex if flex else attend_grouped)(q, k, v, block, window)
 
-# %% ../nbs/07_attention.ipynb #12f31b2b
+# %% ../nbs/07_attention.ipynb #7734175d
 class KVRing:
     "Keys and values of the last `window` frames in preallocated memory; writing frame i overwrites frame i - window. ValueError if a size is below 1"
     def __init__(self,
@@ -118,8 +118,8 @@ class KVRing:
         whole = torch.cat([self.k, k], 2), torch.cat([self.v, v], 2), torch.cat([self.frame, new])
         if self.writing:
             slot = new[-window:] % window
-            self.k.index_copy_(2, slot, k[:, :, -window:].to(self.k.dtype))
-            self.v.index_copy_(2, slot, v[:, :, -window:].to(self.v.dtype))
+            self.k.index_copy_(2, slot, k[:, :, -window:].detach().to(self.k.dtype))
+            self.v.index_copy_(2, slot, v[:, :, -window:].detach().to(self.v.dtype))
             self.frame.index_copy_(0, slot, new[-window:])
             self.seen += len(new)
         return whole

@@ -23,6 +23,10 @@ from einops import rearrange
 from PIL import Image
 import matplotlib.pyplot as plt
 
+# %% ../nbs/00_core.ipynb #abee5a0e
+# nbdev_test runs a notebook on each core; threads of their own would only fight over the cores
+if os.environ.get('IN_TEST'): torch.set_num_threads(1)
+
 # %% ../nbs/00_core.ipynb #d3f9c33f
 def plot_style():
     "Matplotlib settings of the course: small, clean figures at 80 dots per inch."

@@ -11,12 +11,12 @@ import torch
 from .diffusion import noise_like
 from .sampler import euler, guide, heun, karras_sigmas
 
-# %% ../nbs/16_dream.ipynb #c40777a9
+# %% ../nbs/16_dream.ipynb #8788ab1a
 class Dreamer:
     "x_i ~ p(x_i | x_<i, a_<=i), frame after frame: the product rule, with the past held in the denoiser's cache"
     def __init__(self,
         denoiser,       # trained `Denoiser`, put into evaluation mode; `bake` it first for speed
-        codec=None,     # encode(video) -> z and decode(z) -> video; None if the denoiser works on frames
+        codec=None,     # encode(video) -> z, decode(z) -> video, and project(z) if its latents lie on a surface; None for a denoiser of frames
         window=16,      # past frames that are remembered: at most as many as in training
         steps=4,        # network evaluations a frame, one more to remember it; guidance doubles them
         sampler=euler,  # from `oniris.sampler`; Heun makes 2n-1 evaluations, so its `steps` is odd
@@ -64,7 +64,7 @@ class Dreamer:
         given = lambda a, cache: lambda x, s: self.denoiser(x[:, None, None], s.expand(len(x), 1, 1), a, cache)[:, 0, 0]
         denoise = guide(given(action, self.cache), given(None, None), self.guidance)
         x = float(self.sigmas[0]) * self._noise(self._like, self.frame, 'start')
-        z = self.sampler(denoise, x, self.sigmas, generator(self.seed, self.frame, 'churn'))[:, None]
+        z = self._project(self.sampler(denoise, x, self.sigmas, generator(self.seed, self.frame, 'churn'))[:, None])
         self._append(z, action, self.cache, self.frame)
         self.frame += 1
         return (z if self.codec is None else self.codec.decode(z).clamp(-1, 1))[:, 0].to(self._dtype)
@@ -79,6 +79,8 @@ class Dreamer:
         each = [None] * (frames or 0) if actions is None else actions.unbind(1)
         if not each: raise ValueError('rollout: given nothing to do, expected actions (b T a), or frames=T in a world without actions')
         return torch.stack([self.step(a) for a in each], 1)
+
+    def _project(self, z): return self.codec.project(z) if hasattr(self.codec, 'project') else z
 
     def _noise(self, like, frame, stream): # drawn on the CPU, so that every device dreams the same
         return noise_like(like, generator(self.seed, frame, stream))
