@@ -235,7 +235,7 @@ def _start(out, model, things, config, steps) -> dict:
     if at['step'] > steps: raise ValueError(f"{out} has {at['step']} steps already, more than the {steps} asked for")
     return at
 
-# %% ../nbs/13_train.ipynb #7c8e1943
+# %% ../nbs/13_train.ipynb #56525b4b
 def train(model: nn.Module,       # trained in place
           loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step)
           steps: int,             # total, including those made before a resume
@@ -270,7 +270,7 @@ def train(model: nn.Module,       # trained in place
             if ema: ema.update(step + 1)
             bad = 0 if good else at['in_a_row'] + 1
             at |= dict(step=step + 1, skipped=at['skipped'] + (not good), in_a_row=bad, seconds=before + stop.seconds())
-            record = log.write(**{**logs, **dict(step=step + 1, loss=loss.detach(), lr=rate, grad=norm, seconds=at['seconds'])})
+            record = log.write(**{'loss': loss.detach(), **logs, **dict(step=step + 1, lr=rate, grad=norm, seconds=at['seconds'])}) # logs may say more of the loss than the optimizer needs
             left = {} if minutes is None else {'budget': f'{60 * minutes - stop.seconds():.0f}s'}
             line.update(); line.set_postfix(loss=record['loss'], **left, refresh=False)
             if watch: watch(step + 1, {**logs, **record})
@@ -279,7 +279,7 @@ def train(model: nn.Module,       # trained in place
             if stop: break
     return {**{k: at[k] for k in ('step', 'skipped', 'seconds')}, 'reason': stop.reason or 'done'}
 
-# %% ../nbs/13_train.ipynb #daf9218e
+# %% ../nbs/13_train.ipynb #e109e212
 def dashboard(log,             # records, a log.jsonl, or a run's directory
               *panels,         # functions of an axis, each of which draws one more picture
               keys=('loss',),  # what to draw against steps
@@ -290,7 +290,7 @@ def dashboard(log,             # records, a log.jsonl, or a run's directory
     log = log if isinstance(log, list) else read_log(log)
     column = lambda k: np.array([math.nan if r.get(k) is None else r[k] for r in log], dtype=float)
     steps, n = column('step'), 2 + len(panels)
-    fig, axs = plt.subplots(-(-n // 3), min(n, 3), figsize=(4 * min(n, 3), 2.8 * -(-n // 3)), squeeze=False)
+    fig, axs = plt.subplots(-(-n // 3), min(n, 3), figsize=(4 * min(n, 3), 2.8 * -(-n // 3)), squeeze=False, layout='constrained')
     axs = list(axs.flat)
     for k in keys:
         raw, = axs[0].plot(steps, column(k), alpha=.25, lw=.8)
