@@ -159,16 +159,16 @@ def _finished(end): # what `train` returned
     if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same command goes on from there")
     return end
 
-# %% ../nbs/20_demo.ipynb #32ee754b
+# %% ../nbs/20_demo.ipynb #a2d37d63
 @call_parse
 def oniris_demo(out:str='runs/demo', # directory of the run; a run that is already there goes on
-                steps:int=600,       # optimizer steps of the world model
+                steps:int=1800,      # optimizer steps of the world model
                 codec:int=3000,      # optimizer steps of the frame codec
                 clips:int=320,       # recorded clips of 32 frames
-                batch:int=4,         # clips in a training batch
+                batch:int=2,         # clips in a training batch
                 width:int=64,        # channels of the network's first level
                 seed:int=0,          # of the recording, the training and the dream
-                every:int=100,       # steps between checkpoints
+                every:int=200,       # steps between checkpoints
                 episodes:int=6,      # held-out clips in dream.gif
                ):
     "Record LunarLander, train a codec and a world model on it, and dream: under ten minutes on two CPU cores"
@@ -188,11 +188,11 @@ def oniris_demo(out:str='runs/demo', # directory of the run; a run that is alrea
     auto.save_pretrained(out/'codec')
     z = encode_all(auto, frames)
 
-    world, loss = lander_world(auto, size, a.shape[-1], width), TwoCopyLoss()
+    world, loss = lander_world(auto, size, a.shape[-1], width), TwoCopyLoss(P_mean=.8) # most of the noise where the past must answer
     say(f'3/4  the world model: {sum(p.numel() for p in world.parameters()) / 1e6:.1f}M parameters, {steps} steps of {batch} clips -> {out}/world')
     ema = PowerEMA(world)
     def loss_at(step):
-        clean, act = latent_batch(z, a, seed, step, batch, 24)
+        clean, act = latent_batch(z, a, seed, step, batch, 16)
         return loss(world, clean, act, generator=generator(seed, step, 'loss'), weight=motion_weight(clean))
     config = dict(net=world.net.config, steps=steps, batch=batch, seed=seed)
     _finished(train(world, loss_at, steps, out, lr=partial(cosine, steps=steps), after_step=normalize_weights_, ema=ema,
@@ -202,7 +202,7 @@ def oniris_demo(out:str='runs/demo', # directory of the run; a run that is alrea
 
     z, real = encode_all(auto, real), from_uint8(real)
     say(f'4/4  the dream: {real.shape[1] - context} frames from {context} real ones, {len(real)} held-out clips -> {out}/dream.gif, {out}/dashboard.png')
-    dreamer = Dreamer(bake(world), auto, window=world.net.config['window'], seed=seed)
+    dreamer = Dreamer(bake(world), auto, window=world.net.config['window'], steps=3, seed=seed)
     dreamed = dream_clips(dreamer, real, actions, context)
     ahead = real[:, context:]
     rows = {'copy last': by_horizon(ahead, real[:, context - 1:context].expand_as(ahead)), 'dream': by_horizon(ahead, dreamed),
