@@ -10,9 +10,6 @@ __all__ = ['AXES', 'plot_style', 'check_shape', 'check_finite', 'seed_for', 'gen
 # %% ../nbs/00_core.ipynb #f777f5e0
 import os
 
-# %% ../nbs/00_core.ipynb #66d1d613
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # read once, when torch loads its OpenMP runtime
-
 # %% ../nbs/00_core.ipynb #97cc1d03
 import hashlib, importlib, io, json, re, secrets
 from importlib.resources import files
