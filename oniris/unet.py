@@ -76,7 +76,7 @@ class Cache:
         self.open = open
         for s in self.states.values(): s.writing = open
 
-# %% ../nbs/09_unet.ipynb #357f3243
+# %% ../nbs/09_unet.ipynb #3a52ba4f
 class UNet(nn.Module, Pretrained):
     "The magnitude-preserving video U-Net: EDM2's blocks (2312.02696, fig. 21) with causal convolutions and attention over past frames"
     def __init__(self,
@@ -96,7 +96,8 @@ class UNet(nn.Module, Pretrained):
                  balance=0.3,       # share of each branch in its residual sum
                 ):
         super().__init__()
-        self.config = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
+        given = dict(locals()) # JSON would hand lists back for tuples: as tuples a saved network and its copy have equal configs
+        self.config = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k not in ('self', '__class__')}
         h, w = (resolution, resolution) if isinstance(resolution, int) else resolution
         widths = [model_channels * m for m in channel_mult]
         sizes = [(h >> i, w >> i) for i in range(len(widths))]
