@@ -77,7 +77,7 @@ def load_average(
     for n,p in params.items(): p.copy_(weights[n])
     return model
 
-# %% ../nbs/11_ema.ipynb #3c46e7b7
+# %% ../nbs/11_ema.ipynb #93585a7d
 class PowerEMA:
     "Several power-function averages of a model's parameters, theta_hat <- beta theta_hat + (1-beta) theta (Karras et al. 2024, section 3.1)."
     def __init__(self,
@@ -99,9 +99,10 @@ class PowerEMA:
     ):
         "Take the model's present parameters into every average. ValueError if `step` does not grow."
         if not step > self.step: raise ValueError(f'expected a step after {self.step}, got {step}')
-        now = [self._full(p) for _,p in self.model.named_parameters()]
+        now = {n:self._full(p) for n,p in self.model.named_parameters()}
         for gamma,avg in zip(self.gammas, self.averages):
-            torch._foreach_lerp_(list(avg.values()), now, 1-power_function_beta(gamma, step, self.step))
+            avg.update({n:avg[n].to(w) for n,w in now.items()})               # the model may have moved to another device or type
+            torch._foreach_lerp_(list(avg.values()), list(now.values()), 1-power_function_beta(gamma, step, self.step))
         self.step = int(step)
 
     def weights(self,
