@@ -11,7 +11,7 @@ import torch
 from .diffusion import noise_like
 from .sampler import euler, guide, heun, karras_sigmas
 
-# %% ../nbs/16_dream.ipynb #8788ab1a
+# %% ../nbs/16_dream.ipynb #26356f3b
 class Dreamer:
     "x_i ~ p(x_i | x_<i, a_<=i), frame after frame: the product rule, with the past held in the denoiser's cache"
     def __init__(self,
@@ -43,6 +43,7 @@ class Dreamer:
     ):                # -> self
         "Forget all, then remember a real past. ValueError or TypeError for bad input, which leaves the dream as it was."
         b = check_shape(frames, 'b t c h w', 'frames')['b']
+        if not frames.is_floating_point(): raise TypeError(f'frames: given {frames.dtype}, expected floats')
         check_finite(frames, 'frames')
         if not frames.shape[1]: raise ValueError('frames: given none, expected at least one')
         weight = next(self.denoiser.parameters(), frames)
