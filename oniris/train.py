@@ -6,7 +6,7 @@
 __all__ = ['inverse_sqrt', 'cosine', 'smooth', 'NonFinite', 'guarded_step', 'sha256', 'flush', 'CheckpointError', 'checkpoints',
            'save_checkpoint', 'verify_checkpoint', 'load_checkpoint', 'read_log', 'Log', 'Stop', 'train', 'dashboard']
 
-# %% ../nbs/13_train.ipynb #0198a2b9
+# %% ../nbs/13_train.ipynb #8074c19f
 import hashlib
 import json
 import math
@@ -17,7 +17,6 @@ import signal
 import threading
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
@@ -176,7 +175,7 @@ def load_checkpoint(out,              # the run's directory
     if broken: raise CheckpointError('no whole checkpoint is left:\n' + '\n'.join(broken))
     return None
 
-# %% ../nbs/13_train.ipynb #ba878d05
+# %% ../nbs/13_train.ipynb #b87061e1
 def read_log(path) -> list[dict]: # one record per step
     "Reads log.jsonl (or the log.jsonl in a run's directory); a last line cut short by a crash is left out"
     path = Path(path)/'log.jsonl' if Path(path).is_dir() else Path(path)
@@ -193,7 +192,7 @@ class Log:
         tmp.replace(path)
         self.file = open(path, 'a')
     def write(self, **record) -> dict: # what was written: scalars only, non-finite ones as None
-        number = lambda v: v if isinstance(v, (int, str)) else float(v) if math.isfinite(v) else None
+        number = lambda v: v if v is None or isinstance(v, (int, str)) else float(v) if math.isfinite(v) else None
         record = {k: number(v) for k, v in record.items() if not isinstance(v, (Tensor, np.ndarray)) or v.ndim == 0}
         self.file.write(json.dumps(record) + '\n'); self.file.flush()
         return record
