@@ -225,7 +225,7 @@ def _check_numbers(test, tail, **least_one):
     if tail != int(tail) or tail < 0: raise ValueError(f'tail: expected a whole number of at least 0, got {tail}')
     if not 0 <= test < 1: raise ValueError(f'test: expected a share in [0, 1), got {test}')
 
-# %% ../nbs/12_data.ipynb #067ac204
+# %% ../nbs/12_data.ipynb #f40b0b6d
 def record(
     env_id: str,           # a gymnasium environment
     path,                  # the HDF5 file to write
@@ -246,8 +246,7 @@ def record(
 ) -> Path:
     "Play, photograph, cut into clips and write. Raises ValueError (bad numbers, no policy, episodes too short), FileExistsError."
     _check_numbers(test, tail, clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode, longest=longest, workers=workers)
-    env = make_env(env_id, **kwargs)
-    make_policy(policy, env, np.random.default_rng(0))  # complain here and not in a worker
+    with closing(make_env(env_id, **kwargs)) as env: make_policy(policy, env, np.random.default_rng(0))  # complain here and not in a worker
     job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip, frames=frames,
                   tail=tail, most=per_episode or clips, longest=longest)
     with _new_file(Path(path), overwrite) as f, closing(_in_order(job, workers or min(os.cpu_count() or 1, 4))) as results:
