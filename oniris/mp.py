@@ -6,10 +6,9 @@
 __all__ = ['SILU_RMS', 'rms', 'mp_sum', 'mp_cat', 'mp_silu', 'MPFourier', 'normalize_weight', 'MPConv', 'pixel_norm', 'mp_layers',
            'normalize_weights_', 'bake']
 
-# %% ../nbs/04_mp.ipynb #04846774
+# %% ../nbs/04_mp.ipynb #9548f62f
 import copy
 import math
-import numpy as np
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
