@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from .core import Pretrained, check_shape, from_uint8, generator
 from .train import cosine, train
 
-# %% ../nbs/14_codec.ipynb #980ee065
+# %% ../nbs/14_codec.ipynb #e24cd159
 class Codec(nn.Module, Pretrained):
     "A per-frame codec: video `b t 3 H W` in [-1,1] <-> latents `b t c h w`; subclasses encode and decode images"
     def __init__(self, factor, channels):
@@ -35,6 +35,9 @@ class Codec(nn.Module, Pretrained):
         size = check_shape(z, 'b t c h w', 'z', c=self.channels)
         video = self.decode_images(rearrange(z, 'b t c h w -> (b t) c h w')).clamp(-1, 1)
         return rearrange(video, '(b t) c h w -> b t c h w', b=size['b'])
+    def project(self, z: Tensor) -> Tensor: # `b t c h w` -> `b t c h w`
+        "The latent nearest to `z` among those that `encode` could have made: here, any will do"
+        return z
 
 # %% ../nbs/14_codec.ipynb #6ff8eeeb
 def psnr(x: Tensor,      # `... c h w`, in [-1,1]
@@ -90,7 +93,7 @@ def worst_pixels_loss(y: Tensor,    # `n 3 H W`
     worst = e.topk(max(1, int(share * e.numel())), sorted=False).values.mean()
     return e.mean() + weight * worst, {'mse': e.detach().mean(), 'worst': worst.detach()}
 
-# %% ../nbs/14_codec.ipynb #54485b72
+# %% ../nbs/14_codec.ipynb #6b8ff628
 class _Block(nn.Module):
     "x + conv(silu(conv(x))), the identity at the start"
     def __init__(self, width):
@@ -121,6 +124,7 @@ class FrameAutoEncoder(Codec):
     def decode_images(self, z):
         z = z.contiguous(memory_format=torch.channels_last)
         return F.pixel_shuffle(self.B(z) + self.g(z), self.factor)
+    def project(self, z): return rms_norm(z.flatten(0, 1)).view_as(z)
 
 # %% ../nbs/14_codec.ipynb #fee95264
 def codec_loss(codec: Codec,                # a codec that can be trained
@@ -135,14 +139,15 @@ def codec_loss(codec: Codec,                # a codec that can be trained
     n = torch.randn(z.shape, generator=generator) * noise * torch.rand(len(z), 1, 1, 1, generator=generator)
     return worst_pixels_loss(codec.decode_images(z + n.to(z)), images, **loss)
 
-# %% ../nbs/14_codec.ipynb #375b12c4
+# %% ../nbs/14_codec.ipynb #4875f488
 def train_codec(codec: Codec,       # trained in place
                 frames: np.ndarray, # uint8 `... H W 3`
                 steps: int,         # how many
                 out,                # directory of the run: checkpoints and log
                 batch=8,            # frames a step
                 lr=3e-3,            # highest learning rate
-                seed=0,             # of the batches and the noise
+                mirror=True,        # show every frame, half of the time, in a mirror
+                seed=0,             # of the batches, the mirror and the noise
                 loss=codec_loss,    # function of (codec, images, generator)
                 **kwargs,           # of `train`: `every`, `minutes`, `bar`, …
                ) -> dict:           # as `train`
@@ -152,6 +157,8 @@ def train_codec(codec: Codec,       # trained in place
     def loss_at(step):
         g = generator(seed, step, 'codec')
         pick = torch.randint(len(frames), (batch,), generator=g).numpy()
-        return loss(codec, from_uint8(frames[pick]).to(device), g)
-    config = dict(codec=codec.config, batch=batch, lr=lr, seed=seed, steps=steps)
+        x = from_uint8(frames[pick])
+        if mirror: x = torch.where(torch.rand(batch, 1, 1, 1, generator=g) < 0.5, x.flip(-1), x)
+        return loss(codec, x.to(device), g)
+    config = dict(codec=codec.config, batch=batch, lr=lr, mirror=mirror, seed=seed, steps=steps)
     return train(codec, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, **kwargs)
