@@ -249,7 +249,7 @@ def lander_clips() -> dict:  # frames uint8 (n t 64 64 3), actions float32 (n t 
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
     with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
-# %% ../nbs/00_core.ipynb #c8e23a41
+# %% ../nbs/00_core.ipynb #3a1d6379
 class Pretrained:
     "A mixin for `nn.Module`: saved as weights and JSON, never pickled. The class keeps its constructor's arguments in `self.config`."
     _known = {}
@@ -262,7 +262,8 @@ class Pretrained:
         self,
         path,  # a directory, made if need be
     ) -> Path:
-        "Write `model.safetensors` and `config.json`, whole or not at all. Raises TypeError if `self.config` holds what JSON cannot."
+        "Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot, ValueError if `self` is baked."
+        if any(getattr(m, 'baked', False) for m in self.modules()): raise ValueError('a baked copy cannot be trained on or loaded: save the model it was made from')
         from safetensors.torch import save
         weights = save({k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()})
         config = dict(_spec(self), sha256=hashlib.sha256(weights).hexdigest(), oniris=_version())

@@ -219,7 +219,7 @@ class Stop:
         if self.minutes is not None and self.seconds() > 60 * self.minutes: self.reason = self.reason or 'time'
         return self.reason is not None
 
-# %% ../nbs/13_train.ipynb #cb1566e7
+# %% ../nbs/13_train.ipynb #96c97bdc
 def _start(out, model, things, config, steps) -> dict:
     "State to begin from: the newest whole checkpoint's, or a checkpoint of step 0 (which also proves that one can be written and read)"
     config = json.loads(json.dumps(config or {})) # as it will look when read back: tuples become lists
@@ -230,7 +230,7 @@ def _start(out, model, things, config, steps) -> dict:
         load_checkpoint(out, model, things)
     if at['config'] != config:
         keys = sorted(k for k in {*config, *at['config']} if config.get(k) != at['config'].get(k))
-        raise ValueError(f'{out} holds another run: ' + ', '.join(f"{k} was {at['config'].get(k)}, is {config.get(k)}" for k in keys))
+        raise ValueError(f'{out} holds another run, choose another directory: ' + ', '.join(f"{k} was {at['config'].get(k)}, is {config.get(k)}" for k in keys))
     if at['step'] > steps: raise ValueError(f"{out} has {at['step']} steps already, more than the {steps} asked for")
     return at
 
