@@ -6,13 +6,14 @@
 __all__ = ['HORIZONS', 'lander_world', 'load_clips', 'mirrored', 'encode_all', 'latent_batch', 'frame_psnr', 'by_horizon',
            'horizon_table', 'dream_clips', 'side_by_side', 'demo_dashboard', 'oniris_demo']
 
-# %% ../nbs/20_demo.ipynb #b6db7922
+# %% ../nbs/20_demo.ipynb #10ebf3d8
 import json
 import time
 from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
+import matplotlib.pyplot as plt
 from torch import Tensor
 from einops import rearrange
 from fastcore.script import call_parse
@@ -162,7 +163,7 @@ def _finished(end): # what `train` returned
     if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same command goes on from there")
     return end
 
-# %% ../nbs/20_demo.ipynb #b482b5fe
+# %% ../nbs/20_demo.ipynb #83941211
 @call_parse
 def oniris_demo(out:str='runs/demo', # directory of the run; a run that is already there goes on
                 steps:int=1800,      # optimizer steps of the world model
@@ -213,6 +214,6 @@ def oniris_demo(out:str='runs/demo', # directory of the run; a run that is alrea
             'codec alone': by_horizon(ahead, auto.decode(z[:, context:]))}
     print(horizon_table(rows))
     (out/'horizons.json').write_text(json.dumps(rows, indent=1))
-    save_gif(side_by_side(real[:episodes], dreamed[:episodes]), out/'dream.gif', scale=4)
-    demo_dashboard(out, world, auto, loss, real, dreamed, z, actions)
+    save_gif(side_by_side(real[:episodes], dreamed[:episodes]), out/'dream.gif', scale=3)
+    plt.close(demo_dashboard(out, world, auto, loss, real, dreamed, z, actions))
     say('done')

@@ -149,7 +149,7 @@ def verify_checkpoint(path) -> dict: # `state.json`: the step, and what else was
     if path.name != f"step-{at['step']:08d}": raise CheckpointError(f"{path}: holds step {at['step']}")
     return at
 
-# %% ../nbs/13_train.ipynb #9ff6dbf5
+# %% ../nbs/13_train.ipynb #907e31dd
 def _load_state(path):
     "What `torch.save` wrote, as long as it is tensors, numbers, strings and containers of them"
     try: return torch.load(path, map_location='cpu', weights_only=True)
@@ -158,6 +158,7 @@ def _load_state(path):
 def load_checkpoint(out,              # the run's directory
                     model: nn.Module, # receives the weights
                     things=None,      # name -> object with `load_state_dict`
+                    check=None,       # function of the saved state that raises if this run must not go on from it
                    ) -> dict|None:    # the saved `state.json`, or None if the run has no checkpoint yet
     "Loads the newest whole checkpoint; warns of each broken one by name; raises CheckpointError if all are broken"
     broken = []
@@ -169,6 +170,7 @@ def load_checkpoint(out,              # the run's directory
             broken.append(str(e))
             warnings.warn(f'checkpoint skipped: {e}')
             continue
+        if check: check(at)
         model.load_state_dict(load_file(path/'model.safetensors'))
         for k, v in saved.items(): things[k].load_state_dict(v)
         return at
@@ -219,19 +221,20 @@ class Stop:
         if self.minutes is not None and self.seconds() > 60 * self.minutes: self.reason = self.reason or 'time'
         return self.reason is not None
 
-# %% ../nbs/13_train.ipynb #96c97bdc
+# %% ../nbs/13_train.ipynb #2ddbe13a
 def _start(out, model, things, config, steps) -> dict:
     "State to begin from: the newest whole checkpoint's, or a checkpoint of step 0 (which also proves that one can be written and read)"
     config = json.loads(json.dumps(config or {})) # as it will look when read back: tuples become lists
-    at = load_checkpoint(out, model, things)
+    def same_run(at):
+        keys = sorted(k for k in {*config, *at['config']} if config.get(k) != at['config'].get(k))
+        was = ', '.join(f"{k} was {at['config'].get(k)}, is {config.get(k)}" for k in keys)
+        if keys: raise ValueError(f'{out} holds another run, choose another directory: {was}')
+        if at['step'] > steps: raise ValueError(f"{out} has {at['step']} steps already, more than the {steps} asked for")
+    at = load_checkpoint(out, model, things, same_run)
     if at is None:
         at = dict(step=0, skipped=0, in_a_row=0, seconds=0., config=config)
         save_checkpoint(out, model, at, things)
         load_checkpoint(out, model, things)
-    if at['config'] != config:
-        keys = sorted(k for k in {*config, *at['config']} if config.get(k) != at['config'].get(k))
-        raise ValueError(f'{out} holds another run, choose another directory: ' + ', '.join(f"{k} was {at['config'].get(k)}, is {config.get(k)}" for k in keys))
-    if at['step'] > steps: raise ValueError(f"{out} has {at['step']} steps already, more than the {steps} asked for")
     return at
 
 # %% ../nbs/13_train.ipynb #56525b4b
