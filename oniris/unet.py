@@ -76,7 +76,7 @@ class Cache:
         self.open = open
         for s in self.states.values(): s.writing = open
 
-# %% ../nbs/09_unet.ipynb #3a52ba4f
+# %% ../nbs/09_unet.ipynb #5b40015a
 class UNet(nn.Module, Pretrained):
     "The magnitude-preserving video U-Net: EDM2's blocks (2312.02696, fig. 21) with causal convolutions and attention over past frames"
     def __init__(self,
@@ -98,10 +98,11 @@ class UNet(nn.Module, Pretrained):
         super().__init__()
         given = dict(locals()) # JSON would hand lists back for tuples: as tuples a saved network and its copy have equal configs
         self.config = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k not in ('self', '__class__')}
-        h, w = (resolution, resolution) if isinstance(resolution, int) else resolution
+        self._check_config(**self.config)
+        h, w = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
         widths = [model_channels * m for m in channel_mult]
         sizes = [(h >> i, w >> i) for i in range(len(widths))]
-        self._check(channels, widths, sizes, video_attn, frame_attn, num_blocks, kernel_t)
+        self._check_levels(channels, widths, sizes, video_attn, frame_attn)
         self.resolution, self.channels, self.action_dim, self.cond_dim = (h, w), channels, action_dim, cond_dim
 
         c_emb = max(widths)
@@ -126,11 +127,22 @@ class UNet(nn.Module, Pretrained):
         self.temporal = {m: i for i, m in enumerate(m for m in self.modules() if isinstance(m, (VideoAttention, CausalConv)))}
 
     @staticmethod
-    def _check(channels, widths, sizes, video_attn, frame_attn, num_blocks, kernel_t):
+    def _check_config(resolution, channel_mult, video_attn, frame_attn, window, dropout, balance, **sizes):
+        "TypeError for an argument of the wrong kind, ValueError for one out of range"
+        for name, v in dict(channel_mult=channel_mult, video_attn=video_attn, frame_attn=frame_attn).items():
+            if not isinstance(v, (tuple, list)): raise TypeError(f'{name}: expected a tuple of whole numbers, given {v!r}')
+            sizes |= {f'{name}[{i}]': m for i, m in enumerate(v)}
+        sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if isinstance(resolution, (tuple, list)) else dict(resolution=resolution)
+        for name, v in {**sizes, **({} if window is None else dict(window=window))}.items():
+            if not isinstance(v, int): raise TypeError(f'{name}: expected a whole number, given {v!r}')
+            if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1): raise ValueError(f'{name}: expected at least {least}, given {v}')
+        if not 0 <= dropout < 1: raise ValueError(f'dropout: expected 0 <= dropout < 1, given {dropout}')
+        if not 0 < balance < 1: raise ValueError(f'balance: expected 0 < balance < 1, given {balance}')
+
+    @staticmethod
+    def _check_levels(channels, widths, sizes, video_attn, frame_attn):
         if not widths: raise ValueError('channel_mult: expected a width for at least one level, given none')
         (h, w), n = sizes[0], 2 ** (len(sizes) - 1)
-        for name, value in dict(channels=channels, num_blocks=num_blocks, kernel_t=kernel_t, resolution=min(h, w)).items():
-            if value < 1: raise ValueError(f'{name}: expected at least 1, given {value}')
         if h % n or w % n: raise ValueError(f'resolution {h}x{w} must be a multiple of {n} for {len(sizes)} levels')
         if widths[0] < channels:
             raise ValueError(f'the first level has {widths[0]} channels for data of {channels}: it could not even represent the noise; '
