@@ -6,16 +6,15 @@
 __all__ = ['rotate', 'attend_dense', 'attend_grouped', 'attend_flex', 'attend', 'KVRing', 'attend_cached', 'VideoAttention',
            'FrameAttention']
 
-# %% ../nbs/07_attention.ipynb #fa8e5f94
+# %% ../nbs/07_attention.ipynb #61adeb59
 from functools import lru_cache
-import math
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
 from .core import check_shape
 from .mask import visible, dense_mask, block_mask
-from .mp import MPConv, pixel_norm
+from .mp import MPConv, mp_weights, pixel_norm
 
 # %% ../nbs/07_attention.ipynb #bc9e0a70
 def rotate(x: Tensor,     # `... t n d`: queries or keys
@@ -140,17 +139,16 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, # `b m t n d`: new frames
     y = F.scaled_dot_product_attention(rotate(q, now).flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), attn_mask=mask)
     return y.view_as(q)
 
-# %% ../nbs/07_attention.ipynb #f22025a8
+# %% ../nbs/07_attention.ipynb #e2cd78e6
 class _SelfAttention(nn.Module):
     "What both attentions share: heads of unit magnitude in, a magnitude-preserving residual sum out"
     def __init__(self, channels, head_dim, balance):
         super().__init__()
         self.heads = max(1, channels // head_dim)
         if channels % self.heads: raise ValueError(f'{channels} channels cannot be divided among {self.heads} heads of about {head_dim}')
-        n = math.hypot(1 - balance, balance)
-        self.keep = (1 - balance) / n
+        self.keep, share = mp_weights(balance)
         self.qkv = MPConv(channels, 3 * channels, (1, 1))
-        self.out = MPConv(channels, channels, (1, 1), scale=balance / n)
+        self.out = MPConv(channels, channels, (1, 1), scale=share)
     def split(self, x): # `b s t c h w` -> q, k, v, each `b m s t n d`
         qkv = rearrange(self.qkv(x.flatten(0, 2)), '(b s t) (j m d) h w -> j b m s t (h w) d', j=3, m=self.heads, b=x.shape[0], s=x.shape[1])
         return pixel_norm(qkv, -1).unbind(0)

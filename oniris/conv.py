@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['ConvState', 'CausalConv']
 
-# %% ../nbs/08_conv.ipynb #35fdb38d
+# %% ../nbs/08_conv.ipynb #8f1bb782
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
 from .core import check_shape
-from .mp import MPConv
+from .mp import MPConv, mp_weights
 
 # %% ../nbs/08_conv.ipynb #b8cfd3e1
 class _Mix(torch.autograd.Function):
@@ -38,7 +38,7 @@ class ConvState:
         self.ahead.copy_(ahead.detach()) # else the graph of every frame so far would stay alive
         self.seen += t
 
-# %% ../nbs/08_conv.ipynb #44473f65
+# %% ../nbs/08_conv.ipynb #024827e0
 class CausalConv(nn.Module):
     """mp_sum(conv2d(frame), conv(the k_t - 1 clean frames before it), g(c_noise, position)).
     ValueError for kernels it cannot have, for shapes that do not fit and for a state of another batch, size or number of copies"""
@@ -120,5 +120,5 @@ class CausalConv(nn.Module):
         position = torch.arange(t, device=x.device) + (0 if state is None else state.seen)
         g = self.gate(c_noise, position)[..., None, None, None].to(own.dtype)
         past = self.look_back(x[:, 0], state)[:, None].to(own.dtype)
-        n = ((1 - g) ** 2 + g ** 2).rsqrt()
-        return _Mix.apply(own, past, (1 - g) * n * scale, g * n * scale)
+        w_own, w_past = mp_weights(g)
+        return _Mix.apply(own, past, w_own * scale, w_past * scale)

@@ -118,7 +118,7 @@ def side_by_side(real: Tensor,    # `b t 3 H W`
     grid[:, 1, context:, 1, :gap] = 1. # green where the model is on its own
     return rearrange(grid, 'b s t c h w -> t c (s h) (b w)')
 
-# %% ../nbs/20_demo.ipynb #0fbff3c5
+# %% ../nbs/20_demo.ipynb #203b9644
 def demo_dashboard(out,              # the run's directory
                    world: Denoiser,  # whose denoising is shown
                    codec,            # that draws it
@@ -137,17 +137,17 @@ def demo_dashboard(out,              # the run's directory
         x = torch.stack([z[:1, :9].expand(5, -1, -1, -1, -1), z[:1, :9] + sigmas[:, None, None, None, None] * noise], 1)
         sigma = torch.stack([torch.full((5, 9), .02), sigmas[:, None].expand(5, 9)], 1)
         with torch.no_grad(): D_x = world(x, sigma, actions[:1, :9].expand(5, -1, -1))
-        rows = [codec.decode(v[:, -1:])[:, 0].clamp(-1, 1) for v in (x[:, 1], D_x[:, 1])]
+        rows = [codec.decode(v[:, -1:])[:, 0] for v in (x[:, 1], D_x[:, 1])]
         ax.imshow(rearrange(torch.stack(rows), 'r i c h w -> (r h) (i w) c') / 2 + .5)
         ax.set(title='noised (above) and denoised, sigma = ' + ', '.join(f'{s:g}' for s in sigmas.tolist()), xticks=[], yticks=[])
     def frames(ax):
         pick = slice(None, None, 3)
         rows = [v[i, -dreamed.shape[1]:][pick] for i in range(min(3, len(real))) for v in (real, dreamed)]
-        ax.imshow(rearrange(torch.stack(rows).clamp(-1, 1), 'r t c h w -> (r h) (t w) c') / 2 + .5)
+        ax.imshow(rearrange(torch.stack(rows), 'r t c h w -> (r h) (t w) c') / 2 + .5)
         ax.set(title='real and dreamed, every third frame', xticks=[], yticks=[])
     return dashboard(read_log(out), lambda ax: plot_loss(held, loss.fit, ax), denoising, frames, path=Path(out)/'dashboard.png')
 
-# %% ../nbs/20_demo.ipynb #f44a2dfd
+# %% ../nbs/20_demo.ipynb #78e5fde2
 def _recording(path, clips, frames, size, seed):
     "The recording at `path`, made if it is not there. ValueError if it is another one"
     if not path.exists():
@@ -161,9 +161,8 @@ def _recording(path, clips, frames, size, seed):
 def _finished(end): # what `train` returned
     "Goes on only if training ended by itself: what somebody interrupted is kept, not used"
     if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same command goes on from there")
-    return end
 
-# %% ../nbs/20_demo.ipynb #83941211
+# %% ../nbs/20_demo.ipynb #16bf8bdd
 @call_parse
 def oniris_demo(out:str='runs/demo', # directory of the run; a run that is already there goes on
                 steps:int=1800,      # optimizer steps of the world model
@@ -184,9 +183,10 @@ def oniris_demo(out:str='runs/demo', # directory of the run; a run that is alrea
     train_clips, test_clips = _recording(out/'lander.h5', clips, 32, size, seed)
     (frames, a), (real, actions) = load_clips(train_clips), load_clips(test_clips)
 
-    say(f'2/4  the codec: 32x32 frames to 8x8 latents of 8 channels, {codec} steps -> {out}/codec')
     torch.manual_seed(seed) # initial weights
     auto = FrameAutoEncoder()
+    side = size // auto.factor
+    say(f'2/4  the codec: {size}x{size} frames to {side}x{side} latents of {auto.channels} channels, {codec} steps -> {out}/codec')
     _finished(train_codec(auto, frames.numpy(), codec, out/'codec', seed=seed))
     auto = auto.eval().requires_grad_(False)
     auto.save_pretrained(out/'codec')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Dreamer']
 
-# %% ../nbs/16_dream.ipynb #43ce0f07
-from .core import check_finite, check_shape, generator # before torch: it tells OpenMP how to wait
+# %% ../nbs/16_dream.ipynb #052abbb4
+from .core import check_finite, check_shape, generator
 import torch
 from .diffusion import noise_like
 from .sampler import euler, guide, heun, karras_sigmas

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['precondition', 'loss_weight', 'sample_sigma', 'Denoiser']
 
-# %% ../nbs/02_edm.ipynb #143fda6e
-from .core import Pretrained, check_shape, check_finite
+# %% ../nbs/02_edm.ipynb #334f1cfa
+from .core import Pretrained, check_shape, check_finite, observable
 import math
 from contextlib import nullcontext
 import torch
@@ -45,18 +45,13 @@ def sample_sigma(
     device = None if generator is None else generator.device
     return (P_mean + P_std*torch.randn(shape, generator=generator, device=device)).exp()
 
-# %% ../nbs/02_edm.ipynb #4f502a7c
+# %% ../nbs/02_edm.ipynb #9d2d1752
 def _no_autocast(x):
     "A context without autocast, where x's device has one"
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
-def _observable(x):
-    "May values be looked at? Not while a graph is compiled or captured, nor on the meta device"
-    captured = x.is_cuda and torch.cuda.is_current_stream_capturing()
-    return not (torch.compiler.is_compiling() or captured or x.is_meta)
-
-# %% ../nbs/02_edm.ipynb #98b4ea53
+# %% ../nbs/02_edm.ipynb #0cd0b685
 class Denoiser(nn.Module, Pretrained):
     "D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), EDM (2206.00364) eq. 7, with one sigma for each copy and frame."
     def __init__(self,
@@ -136,7 +131,7 @@ class Denoiser(nn.Module, Pretrained):
             if not isinstance(cond, torch.Tensor): raise TypeError(f'cond: expected a tensor, got {type(cond).__name__}')
             if cond.ndim == 0 or len(cond) != b: raise ValueError(f'cond: expected shape ({b}, ...), got {tuple(cond.shape)}')
             given['cond'] = cond.to(dtype) if cond.is_floating_point() else cond
-        if _observable(x):
+        if observable(x):
             for name,v in dict(given, x=x, sigma=sigma).items():
                 if name != 'cache': check_finite(v, name)
             if not (sigma > 0).all(): raise ValueError(f'sigma: expected values > 0, got {sigma.min().item()} among them')

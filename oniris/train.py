@@ -6,7 +6,7 @@
 __all__ = ['inverse_sqrt', 'cosine', 'smooth', 'NonFinite', 'guarded_step', 'sha256', 'flush', 'CheckpointError', 'checkpoints',
            'save_checkpoint', 'verify_checkpoint', 'load_checkpoint', 'read_log', 'Log', 'Stop', 'train', 'dashboard']
 
-# %% ../nbs/13_train.ipynb #8074c19f
+# %% ../nbs/13_train.ipynb #b404ef96
 import hashlib
 import json
 import math
@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from tqdm.auto import tqdm
-from .core import Pretrained
+from .core import Pretrained, write_atomic
 
 # %% ../nbs/13_train.ipynb #3d36f751
 def inverse_sqrt(step,        # steps already made
@@ -177,7 +177,7 @@ def load_checkpoint(out,              # the run's directory
     if broken: raise CheckpointError('no whole checkpoint is left:\n' + '\n'.join(broken))
     return None
 
-# %% ../nbs/13_train.ipynb #b87061e1
+# %% ../nbs/13_train.ipynb #8547c3e6
 def read_log(path) -> list[dict]: # one record per step
     "Reads log.jsonl (or the log.jsonl in a run's directory); a last line cut short by a crash is left out"
     path = Path(path)/'log.jsonl' if Path(path).is_dir() else Path(path)
@@ -189,9 +189,7 @@ class Log:
     def __init__(self, path, step=0):
         path = Path(path)
         kept = [r for r in read_log(path) if r['step'] <= step]
-        tmp = path.with_suffix('.tmp')
-        tmp.write_text(''.join(json.dumps(r) + '\n' for r in kept))
-        tmp.replace(path)
+        write_atomic(path, ''.join(json.dumps(r) + '\n' for r in kept).encode())
         self.file = open(path, 'a')
     def write(self, **record) -> dict: # what was written: scalars only, non-finite ones as None
         number = lambda v: v if v is None or isinstance(v, (int, str)) else float(v) if math.isfinite(v) else None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Block', 'Cache', 'UNet']
 
-# %% ../nbs/09_unet.ipynb #abf76a5e
+# %% ../nbs/09_unet.ipynb #141f2782
 from contextlib import contextmanager
 import math
 import warnings
@@ -13,11 +13,11 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from .core import check_shape, Pretrained
-from .mp import MPConv, MPFourier, SILU_RMS, mp_cat, mp_silu, mp_sum, pixel_norm
+from .mp import MPConv, MPFourier, SILU_RMS, mp_cat, mp_silu, mp_sum, mp_weights, pixel_norm
 from .attention import FrameAttention, VideoAttention
 from .conv import CausalConv
 
-# %% ../nbs/09_unet.ipynb #aa07c931
+# %% ../nbs/09_unet.ipynb #940c4974
 class Block(nn.Module):
     "Residual block: 1x1 to the right width, pixel norm, causal convolution modulated by the embedding, convolution, attention"
     def __init__(self,
@@ -30,12 +30,12 @@ class Block(nn.Module):
                  attention,   # list of `FrameAttention` and `VideoAttention` layers
                 ):
         super().__init__()
-        n = math.hypot(1 - balance, balance)
-        self.keep, self.dropout = (1 - balance) / n, dropout
+        self.keep, share = mp_weights(balance)
+        self.dropout = dropout
         self.width = MPConv(c_in, c_out, (1, 1)) if c_in != c_out else None
         self.emb = MPConv(c_emb, c_out, gain=0.5)
         self.conv0 = CausalConv(c_out, c_out, resolution, kernel_t=kernel_t, scale=1 / SILU_RMS)
-        self.conv1 = MPConv(c_out, c_out, (3, 3), scale=balance / n / SILU_RMS)
+        self.conv1 = MPConv(c_out, c_out, (3, 3), scale=share / SILU_RMS)
         self.attention = nn.ModuleList(attention)
     def forward(self,
                 x,       # `(b s t) c h w`
@@ -76,7 +76,7 @@ class Cache:
         self.open = open
         for s in self.states.values(): s.writing = open
 
-# %% ../nbs/09_unet.ipynb #5b40015a
+# %% ../nbs/09_unet.ipynb #442ec6c1
 class UNet(nn.Module, Pretrained):
     "The magnitude-preserving video U-Net: EDM2's blocks (2312.02696, fig. 21) with causal convolutions and attention over past frames"
     def __init__(self,
@@ -204,14 +204,12 @@ class UNet(nn.Module, Pretrained):
         actions, cond = self.inputs(x, c_noise, actions, cond, cache)
         emb = self.embed(c_noise, actions, cond)
         state = (lambda layer: None) if cache is None else (lambda layer: cache.states[self.temporal[layer]])
-        run = lambda blocks, y: [y := block(y, emb, c_noise, state) for block in blocks]
 
         y = F.pad(x.flatten(0, 2), (0, 0, 0, 0, 0, 1), value=1.).contiguous(memory_format=torch.channels_last)
         y, skips = self.conv_in(y), []
         for l, blocks in enumerate(self.encoder):
-            outs = run(blocks, y if l == 0 else F.avg_pool2d(y, 2))
-            skips += outs
-            y = outs[-1]
+            if l: y = F.avg_pool2d(y, 2)
+            for block in blocks: skips.append(y := block(y, emb, c_noise, state))
         skips = skips[:-len(self.encoder[-1])]
         for l in reversed(range(len(self.decoder))):
             if l < len(self.narrow): y = F.interpolate(self.narrow[l](y), scale_factor=2, mode='nearest')
