@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AXES', 'plot_style', 'check_shape', 'observable', 'check_finite', 'seed_for', 'generator', 'default_device',
            'amp_dtype', 'from_uint8', 'to_uint8', 'frame_grid', 'show_frames', 'gif_bytes', 'show_video',
-           'write_atomic', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained']
+           'write_atomic', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained', 'local_folder']
 
 # %% ../nbs/00_core.ipynb #f777f5e0
 import os
@@ -256,7 +256,7 @@ def lander_clips() -> dict:  # frames uint8 (n t 64 64 3), actions float32 (n t 
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
     with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
-# %% ../nbs/00_core.ipynb #3a1d6379
+# %% ../nbs/00_core.ipynb #22ae02cd
 class Pretrained:
     "A mixin for `nn.Module`: saved as weights and JSON, never pickled. The class keeps its constructor's arguments in `self.config`."
     _known = {}
@@ -271,14 +271,17 @@ class Pretrained:
     ) -> Path:
         "Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot, ValueError if `self` is baked."
         if any(getattr(m, 'baked', False) for m in self.modules()): raise ValueError('a baked copy cannot be trained on or loaded: save the model it was made from')
-        from safetensors.torch import save
-        weights = save({k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()})
+        weights = _weights(self)
         config = dict(_spec(self), sha256=hashlib.sha256(weights).hexdigest(), oniris=_version())
         config = json.dumps(config, indent=1).encode()
         path = Path(path)
         write_atomic(path / 'model.safetensors', weights)  # between these two lines the hash does not fit, and loading says so
         write_atomic(path / 'config.json', config)
         return path
+
+    def fingerprint(self) -> str:
+        "sha256 of the weights as `save_pretrained` writes them: what was made by this model can say so."
+        return hashlib.sha256(_weights(self)).hexdigest()
 
     @classmethod
     def from_pretrained(
@@ -287,7 +290,7 @@ class Pretrained:
         **given,  # constructor's arguments that replace the saved ones
     ):
         "Load a model in evaluation mode. FileNotFoundError if a file is missing; ValueError if the hash, the keys, the class or the JSON are wrong."
-        path = _local(path)
+        path = local_folder(path)
         try: config = json.loads((path / 'config.json').read_bytes())
         except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path}/config.json is not JSON: {e}') from e
         weights = (path / 'model.safetensors').read_bytes()
@@ -297,11 +300,16 @@ class Pretrained:
         _load(model, weights, path)
         return model.eval()
 
-# %% ../nbs/00_core.ipynb #2a64457b
+# %% ../nbs/00_core.ipynb #9ed77999
 def _version():
     "The library's version, written beside the weights."
     from oniris import __version__
     return __version__
+
+def _weights(model):
+    "The bytes of `model.safetensors`."
+    from safetensors.torch import save
+    return save({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()})
 
 def _class_path(cls): return f'{cls.__module__}.{cls.__qualname__}'
 
@@ -335,7 +343,7 @@ def _build(spec, base, given):
         try: return cls(**kwargs, **given)
         except TypeError as e: raise ValueError(f"config: {spec['class']} does not take {sorted(kwargs | given)}: {e}") from e
 
-# %% ../nbs/00_core.ipynb #8816cac8
+# %% ../nbs/00_core.ipynb #5caa497f
 def _load(model, weights, where):
     "Put `weights` (the bytes of a safetensors file) into `model`, keeping their dtypes. Raises ValueError if names or shapes differ."
     from safetensors.torch import load
@@ -347,11 +355,14 @@ def _load(model, weights, where):
         if v.dtype != state[k].dtype: v.data = v.data.to(state[k].dtype)
     model.load_state_dict(state)
 
-def _local(path):
-    "`path` if it is a directory, else the snapshot of the hub repository of that name."
+def local_folder(
+    path,                                       # a directory or the id of a repository on the Hugging Face hub
+    files=('config.json', 'model.safetensors'), # what to fetch from the hub: names or patterns
+) -> Path:
+    "`path` if it is a directory, else a snapshot of the hub's repository of that name. FileNotFoundError if there is neither."
     folder = Path(path)
     if folder.is_dir(): return folder
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)): raise FileNotFoundError(f'{path}: no such directory')
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(str(path), allow_patterns=['config.json', 'model.safetensors']))
+    try: return Path(snapshot_download(str(path), allow_patterns=list(files)))
     except Exception as e: raise FileNotFoundError(f'{path}: no such directory, and the hub gave no such repository ({type(e).__name__}: {e})') from e
