@@ -128,7 +128,11 @@ class LossFit:
             setattr(self, name, theirs.clone().to(mine))
         self.at, self.updates = int(state['at']), int(state['updates'])
 
-# %% ../nbs/10_loss.ipynb #94167d00
+# %% ../nbs/10_loss.ipynb #894b2b70
+def _finite(v):
+    "`v` with zeros for what is not finite"
+    return torch.nan_to_num(v, 0., 0., 0.) if v.is_floating_point() else v
+
 class TwoCopyLoss:
     "L = mean of l / E[l | sigma, position], l = lambda(sigma) mean (D - x)^2 (EDM, 2206.00364, eq. 8) on the noised copy, with a slightly noised clean copy as context."
     def __init__(self,
@@ -150,14 +154,16 @@ class TwoCopyLoss:
     def noised(self,
         clean, # (b t c h w)
         generator=None, # torch.Generator, on any device
+        part=(0,1), # (i, n): `clean` is the i-th of n equal parts of a batch
     ):  # x (b 2 t c h w): nearly clean, and noised; sigma (b 2 t)
         "x = clean + sigma eps: one sigma_ctx ~ U(sigma_min, sigma_ctx) a sequence, ln sigma ~ N(P_mean, P_std^2) for each noised frame."
-        b, t = clean.shape[:2]
+        (i, n), (b, t) = part, clean.shape[:2]
         at = dict(generator=generator, device=generator.device if generator else clean.device)
-        sigma = sample_sigma((b,t), self.P_mean, self.P_std, generator).to(clean)
-        ctx = self.sigma_min + (self.sigma_ctx-self.sigma_min)*torch.rand(b, 1, **at).to(clean)
+        whole = sample_sigma((n*b,t), self.P_mean, self.P_std, generator), torch.rand(n*b, 1, **at), torch.randn(n*b, 2, *clean.shape[1:], **at)
+        sigma, ctx, noise = (v[i*b:(i+1)*b].to(clean) for v in whole)
+        ctx = self.sigma_min + (self.sigma_ctx-self.sigma_min)*ctx
         sigma = torch.stack([ctx.expand(b,t), sigma], 1)
-        return clean[:,None] + sigma[...,None,None,None]*torch.randn(b, 2, *clean.shape[1:], **at).to(clean), sigma
+        return clean[:,None] + sigma[...,None,None,None]*noise, sigma
 
     def frame_loss(self,
         error, # squared error (b t c h w)
@@ -179,28 +185,34 @@ class TwoCopyLoss:
         cond=None, # condition for the network, (b ...)
         generator=None, # all randomness
         weight=None, # weight of each place, (b t 1 h w), >= 0 and not all 0 in any frame
-        learn=True, # False to leave the fit as it is, as in evaluation
-    ):  # loss (0-d, to differentiate), logs: 'loss' and 'normalized' (floats: means before and after the division), 'sigma', 'l' and 'expected' (b t)
-        "One training loss. TypeError if clean or weight is no floating tensor; ValueError for wrong shapes, values that are not finite, or weights that are negative or all zero."
-        self._check(clean, weight)
+        part=(0,1), # (i, n): these clips are the i-th of n equal parts of a batch
+    ):  # loss (0-d, to differentiate), logs: 'loss' and 'normalized' (floats: means before and after the division), 'frames' (how many), 'sigma', 'l' and 'expected' (b t)
+        "One training loss, NaN if the data are not finite. TypeError if clean or weight is no floating tensor; ValueError for wrong shapes or parts, or weights that are negative or all zero."
+        self._check(clean, weight, part)
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
-        x, sigma = self.noised(clean, generator)
         given = {k:v for k,v in dict(actions=actions, cond=cond).items() if v is not None}
+        sick = sum(0*v.sum() for v in (clean, *given.values()))                    # 0, or NaN if a value is not finite
+        clean, given = _finite(clean), {k:_finite(v) for k,v in given.items()}
+        x, sigma = self.noised(clean, generator, part)
         noise = sigma[:,1]
         sigma_data = getattr(getattr(D, 'module', D), 'sigma_data', 1.)            # D may be wrapped for several GPUs
-        l = loss_weight(noise, sigma_data)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
+        l = (1+sick)*loss_weight(noise, sigma_data)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
         expected = self.fit.expected(noise) if self.fit else torch.ones_like(noise)
-        normalized = l/expected
-        if self.fit and learn: self.fit.update(noise, l.detach())
-        loss = normalized.mean()
+        loss = (l/expected).mean()
         raw, norm = torch.stack([l.detach().mean(), loss.detach()]).tolist()       # the one moment the CPU waits
-        return loss, dict(loss=raw, normalized=norm, sigma=noise, l=l.detach(), expected=expected)
+        return loss, dict(loss=raw, normalized=norm, frames=noise.numel(), sigma=noise, l=l.detach(), expected=expected)
 
-    def _check(self, clean, weight):
+    def learn(self,
+        logs, # of a call; of a batch in parts, their 'sigma' and 'l' put end to end
+    ):
+        "Tell the fit what the losses of a step were."
+        if self.fit: self.fit.update(*(logs[k].to(self.fit.ring.device) for k in ('sigma', 'l')))
+
+    def _check(self, clean, weight, part):
         sizes = check_shape(clean, 'b t c h w', 'clean')
         if not clean.is_floating_point(): raise TypeError(f'clean: expected a floating type, got {clean.dtype}')
         if not clean.numel(): raise ValueError(f'clean: expected no empty axis, got shape {tuple(clean.shape)}')
-        check_finite(clean, 'clean')
+        if not (len(part)==2 and 0 <= part[0] < part[1]): raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {part}')
         if weight is None: return
         check_shape(weight, 'b t 1 h w', 'weight', **{k:sizes[k] for k in 'bthw'})
         check_finite(weight, 'weight')
