@@ -6,7 +6,7 @@
 __all__ = ['Codec', 'FrameCodec', 'psnr', 'PatchPCA', 'rms_norm', 'worst_pixels_loss', 'FrameAutoEncoder', 'codec_loss',
            'train_codec']
 
-# %% ../nbs/16_codec.ipynb #0edbc132
+# %% ../nbs/16_codec.ipynb #adf0243a
 from functools import partial
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn, Tensor
 from .core import Pretrained, check_shape, from_uint8, generator
+from .data import Clips
 from .train import cosine, train
 
 # %% ../nbs/16_codec.ipynb #e4f247dc
@@ -159,9 +160,9 @@ def codec_loss(codec: Codec,                # a codec that can be trained
     n = torch.randn(z.shape, generator=generator) * noise * torch.rand(len(z), 1, 1, 1, generator=generator)
     return worst_pixels_loss(codec.decode_images(z + n.to(z)), images, **loss)
 
-# %% ../nbs/16_codec.ipynb #4875f488
-def train_codec(codec: Codec,       # trained in place
-                frames: np.ndarray, # uint8 `... H W 3`
+# %% ../nbs/16_codec.ipynb #5dc8a6b4
+def train_codec(codec: FrameCodec,  # trained in place
+                frames,             # uint8 array `... H W 3`, or `Clips` of frames
                 steps: int,         # how many
                 out,                # directory of the run: checkpoints and log
                 batch=8,            # frames a step
@@ -172,13 +173,15 @@ def train_codec(codec: Codec,       # trained in place
                 **kwargs,           # of `train`: `every`, `minutes`, `bar`, …
                ) -> dict:           # as `train`
     "Trains a codec on single frames drawn as a function of (seed, step); resumes from `out`"
-    frames = np.asarray(frames); frames = frames.reshape(-1, *frames.shape[-3:])
+    if not isinstance(frames, Clips): frames = np.asarray(frames).reshape(-1, *np.shape(frames)[-3:])
     device = next(codec.parameters()).device
-    def loss_at(step):
-        g = generator(seed, step, 'codec')
-        pick = torch.randint(len(frames), (batch,), generator=g).numpy()
-        x = from_uint8(frames[pick])
-        if mirror: x = torch.where(torch.rand(batch, 1, 1, 1, generator=g) < 0.5, x.flip(-1), x)
+    def draw(step, g, part):
+        if isinstance(frames, Clips): return frames.batch(seed, step, batch, 1, part).x[:, 0]
+        return from_uint8(frames[torch.randint(len(frames), (batch // part[1],), generator=g).numpy()])
+    def loss_at(step, part=(0, 1)):
+        g = generator(seed, step * part[1] + part[0], 'codec')
+        x = draw(step, g, part)
+        if mirror: x = torch.where(torch.rand(len(x), 1, 1, 1, generator=g) < 0.5, x.flip(-1), x)
         return loss(codec, x.to(device), g)
     config = dict(codec=codec.config, batch=batch, lr=lr, mirror=mirror, seed=seed, steps=steps)
     return train(codec, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, **kwargs)
