@@ -13,34 +13,36 @@ from einops import rearrange
 from .core import check_shape
 from .mp import MPConv, mp_weights
 
-# %% ../nbs/08_conv.ipynb #b8cfd3e1
+# %% ../nbs/08_conv.ipynb #7f39d546
 class _Mix(torch.autograd.Function):
-    "own * a + past * b, where `past` is shared by the copies; the closed form spares autograd's intermediate products"
+    "own * a + past * b, where `past` may be shared by the copies; the closed form spares autograd's intermediate products"
     @staticmethod
-    def forward(ctx, own, past, a, b): # `b s t c h w`, `b 1 t c h w`, and factors `b s t c 1 1`
+    def forward(ctx, own, past, a, b): # `b s t c h w`, `b 1 t c h w` or of own's shape, and factors `b s t c 1 1`
         ctx.save_for_backward(own, past, a, b)
         return (own * a).addcmul_(past, b)
     @staticmethod
     def backward(ctx, g):
         own, past, a, b = ctx.saved_tensors
-        g_past = g[:, 0] * b[:, 0]
-        for s in range(1, g.shape[1]): g_past.addcmul_(g[:, s], b[:, s]) # a sum over s, in fewer passes
-        return g * a, g_past[:, None], (g * own).sum((-2, -1), keepdim=True), (g * past).sum((-2, -1), keepdim=True)
+        copies = past.shape[1]
+        g_past = g[:, :copies] * b[:, :copies]
+        for s in range(copies, g.shape[1]): g_past.addcmul_(g[:, s:s + 1], b[:, s:s + 1]) # a sum over s, in fewer passes
+        return g * a, g_past, (g * own).sum((-2, -1), keepdim=True), (g * past).sum((-2, -1), keepdim=True)
 
-# %% ../nbs/08_conv.ipynb #a370f286
+# %% ../nbs/08_conv.ipynb #70f99b29
 class ConvState:
     "What past frames contribute to the next `k_t - 1` outputs: all that the convolution ever needs to remember"
+    rows = 'ahead', 'seen' # tensors with an entry for every sequence
     def __init__(self, b, taps, h, w, c, device=None, dtype=None):
         self.ahead = torch.zeros(b, taps, h, w, c, device=device, dtype=dtype)
-        self.seen = torch.zeros((), dtype=torch.long, device=device)
+        self.seen = torch.zeros(b, dtype=torch.long, device=device)
         self.writing = False
     def write(self, ahead: Tensor, t: int): # `b taps h w c`, and how many frames it adds
         self.ahead.copy_(ahead.detach()) # else the graph of every frame so far would stay alive
         self.seen += t
 
-# %% ../nbs/08_conv.ipynb #024827e0
+# %% ../nbs/08_conv.ipynb #42597a61
 class CausalConv(nn.Module):
-    """mp_sum(conv2d(frame), conv(the k_t - 1 clean frames before it), g(c_noise, position)).
+    """mp_sum(conv2d(frame), conv(the k_t - 1 frames before it, clean ones or of its own block), g(c_noise, position)).
     ValueError for kernels it cannot have, for shapes that do not fit and for a state of another batch, size or number of copies"""
     def __init__(self,
                  c_in, c_out, # channels
@@ -48,54 +50,57 @@ class CausalConv(nn.Module):
                  kernel=3,    # in space: odd
                  kernel_t=2,  # in time, the frame itself included: at least 1
                  scale=1.,    # constant factor on the output
+                 block=1,     # frames made together
                 ):
         super().__init__()
         if kernel_t < 1: raise ValueError(f'kernel_t: expected at least 1, the frame itself, given {kernel_t}')
+        if block < 1: raise ValueError(f'block: expected at least 1 frame, given {block}')
         if not isinstance(resolution, (tuple, list)) or len(resolution) != 2: raise ValueError(f'resolution: expected (h, w), given {resolution}')
-        self.resolution, self.taps = resolution, kernel_t - 1
+        self.resolution, self.taps, self.block = resolution, kernel_t - 1, block
         self.own = MPConv(c_in, c_out, (kernel, kernel), scale=scale)
         if self.taps:
             self.past = MPConv(self.taps * c_in, c_out, (kernel, kernel), scale=scale)
             self.bias = nn.Parameter(torch.zeros(kernel_t)) # of the gate, by position: nothing changes after k_t - 1
             self.slope = nn.Parameter(torch.zeros(()))      # of the gate, by noise
 
-    def new_cache(self, b, window=None) -> ConvState: # `b` sequences; `window` is for attention, this memory has a fixed size
+    def new_cache(self, b, window=None, sinks=0, clock=0) -> ConvState: # `b` sequences; the rest is for attention, this memory has a fixed size
         like = self.own.weight
-        return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, like.dtype)
+        return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, torch.promote_types(like.dtype, torch.float32))
 
     def gate(self,
              c_noise: Tensor,  # `b s t`
-             position: Tensor, # `t`: frames before each one
+             position: Tensor, # `t` or `b 1 t`: frames before each one
             ) -> Tensor:       # `b s t` in [0,1), exactly 0 where there is no past
         p = position.clamp(max=self.taps)
         return torch.sigmoid(self.bias[p] + self.slope * c_noise) * (p > 0)
 
     def contributions(self,
-                      x: Tensor,        # `b t c h w`: clean frames
+                      x: Tensor,        # `b s t c h w`: clean frames; with s = 2 noised ones as well, which speak within their block
                       length: int,      # outputs wanted, counted from the first frame
-                     ) -> Tensor:       # `b length h w c`
+                     ) -> Tensor:       # `b s length h w c`
         "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j + 1"
-        w = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype)
-        y = F.conv2d(x.flatten(0, 1), w, padding=w.shape[-1] // 2)
-        y = rearrange(y, '(b t) (j o) h w -> j b t h w o', b=len(x), j=self.taps)
+        w, (b, s, t) = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype), x.shape[:3]
+        y = F.conv2d(x.flatten(0, 2), w, padding=w.shape[-1] // 2)
+        y = list(rearrange(y, '(b s t) (j o) h w -> j b s t h w o', b=b, s=s, j=self.taps))
+        if s == 2: # what reaches beyond the block is said by the clean frame
+            frame = torch.arange(t, device=x.device)[:, None, None, None]
+            inside = [frame // self.block == (frame + j + 1) // self.block for j in range(self.taps)]
+            y = [torch.stack([u[:, 0], torch.where(same, u[:, 1], u[:, 0])], 1) for u, same in zip(y, inside)]
         # tap j starts j + 1 frames late, and what falls beyond `length` is not wanted
-        reach = [min(x.shape[1], length - j - 1) for j in range(self.taps)]
-        return sum(F.pad(y[j, :, :n], (0, 0) * 3 + (j + 1, length - j - 1 - n)) for j, n in enumerate(reach) if n > 0)
+        reach = [min(t, length - j - 1) for j in range(self.taps)]
+        return sum(F.pad(y[j][:, :, :n], (0, 0) * 3 + (j + 1, length - j - 1 - n)) for j, n in enumerate(reach) if n > 0)
 
     def look_back(self,
-                  x: Tensor,               # `b t c h w`: clean frames
+                  x: Tensor,               # `b s t c h w`
                   state: ConvState = None, # frames before them
-                 ) -> Tensor:              # `b t c h w`: what the past says to each frame
-        t = x.shape[1]
-        keep = state is not None and state.writing
-        length = t + self.taps if keep else t
-        source = x if keep else x[:, :-1] # the last frame speaks only to frames to come
-        total = self.contributions(source, length) if source.shape[1] else None
-        if state is not None:
-            old = F.pad(state.ahead, (0, 0) * 3 + (0, length - self.taps))
-            total = old if total is None else total + old
-        if keep: state.write(total[:, t:], t)
-        return total[:, :t].movedim(-1, -3)
+                 ) -> Tensor:              # `b 1 t c h w`, or `b 2 t c h w` if copies differ: what the past says to each frame
+        keep, t = state is not None and state.writing, x.shape[2]
+        if t == 1 and not keep: return state.ahead[:, None, :1].movedim(-1, -3) # one frame is read: all has been said already
+        x = x if self.block > 1 else x[:, :1]
+        total = self.contributions(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
+        if state is not None: total[:, 0, :self.taps] += state.ahead[:, :total.shape[2]]
+        if keep: state.write(total[:, 0, t:], t)
+        return total[:, :, :t].movedim(-1, -3)
 
     def _check(self, x, c_noise, state, scale):
         c_out, c_in = self.own.weight.shape[:2]
@@ -104,6 +109,7 @@ class CausalConv(nn.Module):
         if scale is not None: check_shape(scale, 'b s t c', 'scale', b=b, s=s, t=t, c=c_out)
         if state is None: return
         if s != 1: raise ValueError(f'a state goes with one copy of the sequence, given s={s}')
+        if t % self.block: raise ValueError(f'expected whole blocks of {self.block} frames with a state, given {t} frames')
         if state.ahead.shape != (want := (b, self.taps, h, w, c_out)): raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
 
     def forward(self,
@@ -117,8 +123,8 @@ class CausalConv(nn.Module):
         own = self.own(x.flatten(0, 2)).unflatten(0, (b, s, t))
         scale = torch.ones_like(own[..., :1, :1]) if scale is None else scale[..., None, None].to(own.dtype)
         if not self.taps or (t == 1 and state is None): return own * scale # an image has no past
-        position = torch.arange(t, device=x.device) + (0 if state is None else state.seen)
+        position = torch.arange(t, device=x.device) + (0 if state is None else state.seen[:, None, None])
         g = self.gate(c_noise, position)[..., None, None, None].to(own.dtype)
-        past = self.look_back(x[:, 0], state)[:, None].to(own.dtype)
+        past = self.look_back(x, state).to(own.dtype)
         w_own, w_past = mp_weights(g)
         return _Mix.apply(own, past, w_own * scale, w_past * scale)

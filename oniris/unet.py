@@ -17,7 +17,7 @@ from .mp import MPConv, MPFourier, SILU_RMS, mp_cat, mp_silu, mp_sum, mp_weights
 from .attention import FrameAttention, VideoAttention
 from .conv import CausalConv
 
-# %% ../nbs/09_unet.ipynb #940c4974
+# %% ../nbs/09_unet.ipynb #51a2dc1d
 class Block(nn.Module):
     "Residual block: 1x1 to the right width, pixel norm, causal convolution modulated by the embedding, convolution, attention"
     def __init__(self,
@@ -28,13 +28,14 @@ class Block(nn.Module):
                  dropout,     # probability of dropping a channel's value in training
                  balance,     # share of the branch in the residual sum
                  attention,   # list of `FrameAttention` and `VideoAttention` layers
+                 together=1,  # frames that are made together
                 ):
         super().__init__()
         self.keep, share = mp_weights(balance)
         self.dropout = dropout
         self.width = MPConv(c_in, c_out, (1, 1)) if c_in != c_out else None
         self.emb = MPConv(c_emb, c_out, gain=0.5)
-        self.conv0 = CausalConv(c_out, c_out, resolution, kernel_t=kernel_t, scale=1 / SILU_RMS)
+        self.conv0 = CausalConv(c_out, c_out, resolution, kernel_t=kernel_t, scale=1 / SILU_RMS, block=together)
         self.conv1 = MPConv(c_out, c_out, (3, 3), scale=share / SILU_RMS)
         self.attention = nn.ModuleList(attention)
     def forward(self,
@@ -53,16 +54,18 @@ class Block(nn.Module):
             x = (layer(x, state(layer)) if isinstance(layer, VideoAttention) else layer(x)).flatten(0, 2)
         return x
 
-# %% ../nbs/09_unet.ipynb #2b4c07be
+# %% ../nbs/09_unet.ipynb #118e1c02
 class Cache:
     "What every temporal layer remembers of the frames written so far; reading it changes nothing"
     def __init__(self,
                  b, window, # sequences, and frames that attention remembers
                  config,    # of the network it belongs to
                  states,    # layer's number -> its memory
+                 sinks=0,   # first frames that attention never forgets
+                 clock=0,   # frames that went by before
                 ):
-        self.b, self.window, self.config, self.states = b, window, config, states
-        self.frames, self.open = 0, False
+        self.b, self.window, self.sinks, self.config, self.states = b, window, sinks, config, states
+        self.frames, self.open = clock, False
     def passed(self, t):
         "Called by the network after `t` frames went through"
         if self.open: self.frames += t
@@ -75,8 +78,28 @@ class Cache:
     def _set(self, open):
         self.open = open
         for s in self.states.values(): s.writing = open
+    def tensors(self): # -> name -> tensor: all that is remembered
+        return {f'{i}.{name}': u for i, s in self.states.items() for name, u in vars(s).items() if torch.is_tensor(u)}
+    @torch.no_grad()
+    def copy_(self,
+              other,     # a cache of the same network, window and number of sinks
+              rows=None, # which sequences to overwrite, by number: `other` has one for each; None for all
+             ):          # -> self
+        "Become a copy of `other`, in place. ValueError unless they fit; with `rows`, both must have come to the same frame"
+        fits = (self.config, self.window, self.sinks, len(self.states)) == (other.config, other.window, other.sinks, len(other.states))
+        if not fits: raise ValueError('expected a cache of the same network, window and sinks')
+        if other.b != (self.b if rows is None else len(rows)): raise ValueError(f'expected {self.b if rows is None else len(rows)} sequences, given {other.b}')
+        if rows is None: self.frames = other.frames
+        elif self.frames != other.frames: raise ValueError(f'expected a cache at frame {self.frames}, given one at {other.frames}')
+        theirs = other.tensors()
+        for i, s in self.states.items():
+            for name, u in vars(s).items():
+                if not torch.is_tensor(u): continue
+                if rows is None: u.copy_(theirs[f'{i}.{name}'])
+                elif name in s.rows: u[rows] = theirs[f'{i}.{name}'].to(u.dtype)
+        return self
 
-# %% ../nbs/09_unet.ipynb #442ec6c1
+# %% ../nbs/09_unet.ipynb #0e6ab83f
 class UNet(nn.Module, Pretrained):
     "The magnitude-preserving video U-Net: EDM2's blocks (2312.02696, fig. 21) with causal convolutions and attention over past frames"
     def __init__(self,
@@ -94,6 +117,7 @@ class UNet(nn.Module, Pretrained):
                  window=None,       # furthest frame that attention looks back; None for all
                  dropout=0.,        # inside residual blocks
                  balance=0.3,       # share of each branch in its residual sum
+                 block=1,           # frames that are made together
                 ):
         super().__init__()
         given = dict(locals()) # JSON would hand lists back for tuples: as tuples a saved network and its copy have equal configs
@@ -103,7 +127,7 @@ class UNet(nn.Module, Pretrained):
         widths = [model_channels * m for m in channel_mult]
         sizes = [(h >> i, w >> i) for i in range(len(widths))]
         self._check_levels(channels, widths, sizes, video_attn, frame_attn)
-        self.resolution, self.channels, self.action_dim, self.cond_dim = (h, w), channels, action_dim, cond_dim
+        self.resolution, self.channels, self.action_dim, self.cond_dim, self.block = (h, w), channels, action_dim, cond_dim, block
 
         c_emb = max(widths)
         self.fourier = MPFourier(widths[0])
@@ -111,17 +135,17 @@ class UNet(nn.Module, Pretrained):
         self.emb_action = MPConv(action_dim, c_emb) if action_dim else None
         self.emb_cond = MPConv(cond_dim, c_emb) if cond_dim else None
 
-        def block(c_in, level):
+        def residual(c_in, level):
             c, size = widths[level], sizes[level]
             attention = [FrameAttention(c, head_dim, balance)] if size[0] in frame_attn else []
-            if size[0] in video_attn: attention.append(VideoAttention(c, size, head_dim, window, balance=balance))
-            return Block(c_in, c, c_emb, size, kernel_t, dropout, balance, attention)
+            if size[0] in video_attn: attention.append(VideoAttention(c, size, head_dim, window, block, balance))
+            return Block(c_in, c, c_emb, size, kernel_t, dropout, balance, attention, block)
 
         self.conv_in = MPConv(channels + 1, widths[0], (3, 3)) # one more channel, of ones, stands in for biases
         levels = range(len(widths))
-        self.encoder = nn.ModuleList(nn.ModuleList(block(widths[max(0, l - (i == 0))], l) for i in range(num_blocks)) for l in levels)
+        self.encoder = nn.ModuleList(nn.ModuleList(residual(widths[max(0, l - (i == 0))], l) for i in range(num_blocks)) for l in levels)
         # the lowest level has no skips: its decoder goes on where its encoder ended
-        self.decoder = nn.ModuleList(nn.ModuleList(block(widths[l] * (1 if l == levels[-1] else 2), l) for _ in range(num_blocks)) for l in levels)
+        self.decoder = nn.ModuleList(nn.ModuleList(residual(widths[l] * (1 if l == levels[-1] else 2), l) for _ in range(num_blocks)) for l in levels)
         self.narrow = nn.ModuleList(MPConv(widths[l + 1], widths[l], (1, 1)) for l in levels[:-1])
         self.conv_out = MPConv(widths[0], channels, (3, 3), gain=0.5)
         self.temporal = {m: i for i, m in enumerate(m for m in self.modules() if isinstance(m, (VideoAttention, CausalConv)))}
@@ -154,12 +178,15 @@ class UNet(nn.Module, Pretrained):
                               'the network has no such attention')
 
     def new_cache(self,
-                  b,      # sequences
-                  window, # frames that attention remembers
+                  b,       # sequences
+                  window,  # frames that attention remembers, at least a block
+                  sinks=0, # first frames that it never forgets
+                  clock=0, # frames that went by before: to join a cache that has come so far
                  ) -> Cache:
-        "An empty memory for `b` sequences. ValueError if `b` or `window` is not positive"
-        if b < 1 or window < 1: raise ValueError(f'a cache needs b >= 1 and window >= 1, given b={b}, window={window}')
-        return Cache(b, window, self.config, {i: m.new_cache(b, window) for m, i in self.temporal.items()})
+        "An empty memory for `b` sequences. ValueError for a number out of range"
+        if b < 1 or window < self.block or sinks < 0:
+            raise ValueError(f'a cache needs b >= 1, window >= {self.block} and sinks >= 0, given b={b}, window={window}, sinks={sinks}')
+        return Cache(b, window, self.config, {i: m.new_cache(b, window, sinks, clock) for m, i in self.temporal.items()}, sinks, clock)
 
     def embed(self,
               c_noise, # `b s t`
@@ -184,6 +211,7 @@ class UNet(nn.Module, Pretrained):
         if cache is not None:
             if s != 1: raise ValueError(f'a cache goes with one copy of the sequence, given s={s}')
             if cache.b != b: raise ValueError(f'the cache was made for b={cache.b} sequences, given b={b}')
+            if t % self.block: raise ValueError(f'x: expected whole blocks of {self.block} frames with a cache, given {t} frames')
             if cache.config != self.config: raise ValueError(f'the cache belongs to another network: {cache.config}')
         for name, value, width in (('actions', actions, self.action_dim), ('cond', cond, self.cond_dim)):
             if value is None: continue
