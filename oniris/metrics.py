@@ -6,9 +6,10 @@
 __all__ = ['SCREEN', 'PICTURE', 'LANDER', 'NAMES', 'HORIZONS', 'STATISTICS', 'frame_psnr', 'ssim', 'seen', 'lander_window',
            'lander_psnr', 'outside_psnr', 'lander_found', 'position_error', 'landers_in', 'metrics_for', 'measure',
            'by_horizon', 'horizon_table', 'bootstrap', 'lander_follows', 'pixels_follow', 'frechet', 'StateNet',
-           'fit_states', 'crowd_distance', 'statistics', 'drift']
+           'fit_states', 'crowd_distance', 'statistics', 'drift', 'free_running', 'teacher_forced']
 
-# %% ../nbs/23_metrics.ipynb #9d772b9d
+# %% ../nbs/23_metrics.ipynb #e2707423
+import math
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .core import Pretrained, check_shape, generator, seed_for
 from .record import lander_position
+from .dream import Dreamer
 
 # %% ../nbs/23_metrics.ipynb #57a08aaa
 def _same(real, guess):
@@ -87,7 +89,7 @@ def position_error(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,
     far = ((p - q) * p.new_tensor(SCREEN)).norm(dim=-1)
     return torch.where(seen(a) & seen(b), far, torch.nan)
 
-# %% ../nbs/23_metrics.ipynb #8ae10e37
+# %% ../nbs/23_metrics.ipynb #192679e5
 PICTURE = dict(psnr=frame_psnr, ssim=ssim)
 LANDER = dict(lander=lander_psnr, outside=outside_psnr, error=position_error, found=lander_found)
 NAMES = dict(psnr='PSNR, dB', ssim='SSIM', lander='PSNR on the lander, dB', outside='PSNR outside the lander, dB', error='lander off by, screen pixels', found='lander found, share',
@@ -122,16 +124,15 @@ def by_horizon(real: Tensor, guess: Tensor, # as `measure`
 def horizon_table(rows: dict, # row -> what `by_horizon` returned; a value may also be (mean, low, high)
                  ) -> str:
     "A block for each metric, a line for each row, a column for each horizon"
-    def cell(v):
+    def cell(v, digits):
         mean, *band = v if isinstance(v, (tuple, list)) else (v,)
-        digits = lambda x: 3 if abs(x) < 1.5 else 1
-        return f'{mean:.{digits(mean)}f}' + (f' ±{(band[1] - band[0]) / 2:.{digits(mean)}f}' if band else '')
+        return '–' if math.isnan(mean) else f'{mean:.{digits}f}' + (f' ±{(band[1] - band[0]) / 2:.{digits}f}' if band else '')
     horizons = sorted({h for row in rows.values() for h in row})
     names = dict.fromkeys(k for row in rows.values() for at in row.values() for k in at)
     lines = []
     for k in names:
         lines.append(f'{NAMES.get(k, k):<30}' + ''.join(f'{h:>14}' for h in horizons))
-        lines += [f'  {row:<28}' + ''.join(f'{cell(at[h][k]) if h in at else "":>14}' for h in horizons) for row, at in rows.items() if any(k in v for v in at.values())]
+        lines += [f'  {row:<28}' + ''.join(f'{cell(at[h][k], 1 if k in ("psnr", "lander", "outside", "error") else 3) if h in at else "":>14}' for h in horizons) for row, at in rows.items() if any(k in v for v in at.values())]
     return '\n'.join(lines)
 
 # %% ../nbs/23_metrics.ipynb #f0b2281b
@@ -262,3 +263,36 @@ def drift(stats: Tensor,    # `b t k`: of the dream
          ) -> Tensor:       # `b t k`
     "Change since the context, in standard deviations between real episodes"
     return (stats - start[:, None]) / episodes.std(0).clamp(min=1e-6)
+
+# %% ../nbs/23_metrics.ipynb #665ca5b1
+def free_running(dreamer: Dreamer,
+                 frames: Tensor,   # `b t 3 H W` in [-1,1]: real; the first `context` are shown
+                 actions: Tensor,  # `b T a`, T >= context: what led to them, and to the frames to come
+                 context: int,     # real frames that the dream starts from
+                 look=None,        # function of the frames of a step, `b k 3 H W`, whose results are kept in their place
+                 progress=True,    # show a bar
+                ) -> Tensor:       # `b T-context 3 H W`, or what `look` returned, along axis 1
+    "A dream under the real actions. ValueError unless context and length are multiples of the frames that a step makes"
+    k, T = dreamer.stride, actions.shape[1]
+    if not 0 < context <= min(frames.shape[1], T - k) or context % k or T % k:
+        raise ValueError(f'context: expected a multiple of {k} with something left to dream, got {context} of {T} frames')
+    dreamer.reset(frames[:, :context], actions[:, :context])
+    steps = tqdm(range(context, T, k), 'dream', unit_scale=k, unit='frame', leave=False, disable=not progress)
+    return torch.cat([(look or (lambda v: v))(dreamer.rollout(actions[:, i:i + k]).cpu()) for i in steps], 1)
+
+def teacher_forced(dreamer: Dreamer,
+                   frames: Tensor,   # `b t 3 H W` in [-1,1]: real
+                   actions: Tensor,  # `b t a`
+                   context: int,     # real frames before each prediction
+                   horizons=HORIZONS,
+                   progress=True,    # show a bar
+                  ) -> Tensor:       # `b len(horizons) 3 H W`: frame context+h-1 predicted from real frames just before it
+    "One step from a real past, for each horizon. ValueError if there is no such frame"
+    k, out = dreamer.stride, []
+    if context + max(horizons) > frames.shape[1]: raise ValueError(f'horizons: expected at most {frames.shape[1] - context}, got {max(horizons)}')
+    for h in tqdm(horizons, 'teacher forced', leave=False, disable=not progress):
+        start = (h - 1) // k * k
+        past, ahead = slice(start, start + context), slice(start + context, start + context + k)
+        dreamer.reset(frames[:, past], actions[:, past])
+        out.append(dreamer.rollout(actions[:, ahead]).cpu()[:, h - 1 - start])
+    return torch.stack(out, 1)
