@@ -9,8 +9,8 @@ __all__ = ['FITS', 'CSGO_KEYS', 'CSGO_X', 'CSGO_Y', 'CSGO_FPS', 'READERS', 'SHOR
            'text_encoder', 'Beside', 'read_beside', 'BrokenFilms', 'import_videos', 'import_summary', 'embed_captions',
            'oniris_import']
 
-# %% ../nbs/14_videos.ipynb #c23d5bc8
-import errno, hashlib, json, multiprocessing, os, re, shutil, sys, tempfile
+# %% ../nbs/14_videos.ipynb #19162166
+import errno, hashlib, json, multiprocessing, re, sys, tempfile
 from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,8 +23,7 @@ from fastcore.script import call_parse
 from gymnasium import spaces
 from PIL import Image, ImageSequence
 from tqdm.auto import tqdm
-from .core import write_atomic
-from .data import NAMES, Clips, Writer, action_vector, describe_space, file_sha256, space_from
+from .data import Clips, Writer, action_vector, describe_space, file_sha256, space_from
 
 # %% ../nbs/14_videos.ipynb #68033798
 def gif_frames(
@@ -56,15 +55,15 @@ def _promised(film, stream):
     tag = re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', ''))
     return sum(float(v) * s for v, s in zip(tag.groups(), (3600, 60, 1))) if tag else None
 
-# %% ../nbs/14_videos.ipynb #85a1fd6b
+# %% ../nbs/14_videos.ipynb #5eac4b16
 def video_frames(
     path, # anything FFmpeg reads: .mp4, .webm, .mkv, .mov, .avi, …
 ):
-    "Yield (start, seconds, frame uint8 (h w 3)) of a film, upright, with square pixels. Raises ValueError if it is damaged or ends early; ImportError without PyAV."
+    "Yield (start, seconds, frame uint8 (h w 3)), upright, with square pixels. ValueError for a film that is damaged or ends early; ImportError without PyAV."
     av = _av()
     with av.open(str(path)) as film:
         if not film.streams.video: raise ValueError('there is no picture in it')
-        stream, end, i = film.streams.video[0], 0., -1
+        stream, last, gap, i = film.streams.video[0], 0., 0., -1
         stream.thread_type = 'AUTO'
         rate, oblong = float(stream.average_rate or stream.base_rate or 25), float(stream.sample_aspect_ratio or 1)
         for i, f in enumerate(film.decode(stream)):
@@ -73,10 +72,11 @@ def video_frames(
             start, seconds = (i / rate if f.time is None else f.time - first), float(f.duration * f.time_base) if f.duration else 1 / rate
             picture = f.to_ndarray(format='rgb24', width=round(f.width * oblong), height=f.height)
             yield start, seconds, np.ascontiguousarray(np.rot90(picture, round(f.rotation / 90)))
-            end = max(end, start + seconds)
+            last, gap = first + start, max(gap, seconds, first + start - last if i else 0)
         if i < 0: raise ValueError('there is no frame in it')
         promised = _promised(film, stream)
-        if promised and end < .99 * promised - 3 / rate: raise ValueError(f'it ends after {end:.2f} s of the {promised:.2f} s that its header promises')
+        if promised and last + seconds < .99 * promised - 3 * gap:
+            raise ValueError(f'it ends after {last + seconds:.2f} s of the {promised:.2f} s that its header promises')
 
 # %% ../nbs/14_videos.ipynb #dfd50356
 def frame_rate(
@@ -171,7 +171,7 @@ def _csgo_numbers(f):
     if missing: raise ValueError(f'{missing[:3]} missing among {n} frames')
     return n
 
-# %% ../nbs/14_videos.ipynb #842c4c7f
+# %% ../nbs/14_videos.ipynb #695f928f
 def csgo_frames(
     path, # an .hdf5 file of Counter-Strike Deathmatch
 ):
@@ -189,7 +189,8 @@ def csgo_actions(
     "The buttons that led to each frame: a_i = y_(i - lag), zeros before the first. Raises ValueError for anything but 51 numbers from 0 to 1."
     with h5py.File(path) as f: y = [np.asarray(f[f'frame_{i}_y'][()], np.float32) for i in range(_csgo_numbers(f))]
     for i, v in enumerate(y):
-        if v.shape != (51,) or not ((0 <= v) & (v <= 1)).all(): raise ValueError(f'frame_{i}_y: expected 51 numbers from 0 to 1, got shape {v.shape}: {v.ravel()[:16]}')
+        if v.shape != (51,) or not ((0 <= v) & (v <= 1)).all():
+            raise ValueError(f'frame_{i}_y: expected 51 numbers from 0 to 1, got shape {v.shape}: {v.ravel()[:16]}')
     if not 0 <= lag < len(y): raise ValueError(f'lag: expected 0 to {len(y) - 1}, got {lag}')
     return np.stack([np.zeros(51, np.float32)] * lag + y[:len(y) - lag])
 
@@ -206,7 +207,12 @@ class Film(NamedTuple):
     pace: float        # the file's own frames a second, on average
     count: int         # the file's own number of frames
 
-# %% ../nbs/14_videos.ipynb #92bef7e8
+# %% ../nbs/14_videos.ipynb #0b728ea4
+def _pace(times):
+    "Frames a second on average, and the even pace of a film if it has one; `times` are (start, seconds)."
+    start, end = [s for s, _ in times], sum(times[-1])
+    return len(times) / (end - start[0]), frame_rate(start, end)
+
 def read_film(
     path,             # a video, an animation, or a file of Counter-Strike
     size=None,        # (h, w); the film's own if not given
@@ -230,11 +236,10 @@ def read_film(
         f.flush()
         if not index: raise ValueError('there is no frame in it')
         frames = np.memmap(scratch or f, np.uint8, 'r', shape=(len(index), *small.shape))
-    start, end = [s for s, _ in times], sum(times[-1])
-    pace = len(times) / (end - start[0])
-    own = fps or frame_rate(start, end)
-    if own is None: raise ValueError(f'its frames stay between {min(np.diff(start)):.2f} and {max(np.diff(start)):.2f} s, {pace:.3g} a second on average; fps says which pace they shall have')
-    return Film(frames, np.array(index), float(own), frame.shape[:2], pace, len(times))
+    pace, own = _pace(times)
+    if fps is None and own is None:
+        raise ValueError(f'its frames come at no even pace, {pace:.3g} a second on average; fps says which pace they shall have')
+    return Film(frames, np.array(index), float(fps or own), frame.shape[:2], pace, len(times))
 
 # %% ../nbs/14_videos.ipynb #f6734478
 SHORT, LONG = ('error', 'drop', 'pad'), ('windows', 'cut', 'error')
@@ -302,7 +307,7 @@ def action_vectors(
         return action_vector(space, member)
     return np.stack([vector(i, a) for i, a in enumerate(actions)])
 
-# %% ../nbs/14_videos.ipynb #963f2156
+# %% ../nbs/14_videos.ipynb #0b0c8f38
 MERGE = 'error', 'last', 'mean'
 
 def merge_actions(
@@ -315,8 +320,9 @@ def merge_actions(
     out = [actions[index[0]]]
     for a, b in zip(index, index[1:]):
         between = actions[a + 1:b + 1]
-        if a == b: raise ValueError(f'frame {a} comes twice at this pace, and no action leads from it to itself; ask for fewer frames a second')
-        if how == 'error' and (between != between[0]).any(): raise ValueError(f"frames {a} and {b} have different actions between them; merge says whether the 'last' counts or their 'mean'")
+        if a == b: raise ValueError(f'frame {a} comes twice at this pace, and no action leads from it to itself; ask for a smaller fps')
+        if how == 'error' and (between != between[0]).any():
+            raise ValueError(f"frames {a} and {b} have different actions between them; merge says whether the 'last' counts or their 'mean'")
         out.append(between.mean(0) if how == 'mean' else between[-1])
     return np.stack(out)
 
@@ -329,13 +335,13 @@ def unit(
     size = np.sqrt((v ** 2).mean(-1, keepdims=True))
     return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
 
-# %% ../nbs/14_videos.ipynb #2ab5a18b
+# %% ../nbs/14_videos.ipynb #2ebf27e5
 def text_encoder(
     model: str='bert-base-uncased', # an encoder's name on the Hugging Face hub, or a directory
     device=None,                    # where it computes
     tokenizer=None, network=None,   # the two parts themselves, if they are at hand
 ):  # texts -> float32 (n e)
-    "A function that embeds texts: the last layer's mean over the words, brought to unit mean square. ImportError without transformers; it raises ValueError for a text that is too long."
+    "A function that embeds texts: the last layer's mean over the words, of unit mean square. ImportError without transformers, ValueError for a text too long."
     if network is None:
         try: from transformers import AutoModel, AutoTokenizer
         except ImportError as e: raise ImportError("embedding captions needs transformers: pip install 'oniris[text]'") from e
@@ -351,7 +357,7 @@ def text_encoder(
         return unit(((last * words).sum(1) / words.sum(1).clamp(min=1)).cpu().numpy())
     return encode
 
-# %% ../nbs/14_videos.ipynb #3e918395
+# %% ../nbs/14_videos.ipynb #1ee18794
 class Beside(NamedTuple):
     "What a folder says about its films."
     space: dict     # description of the actions' space, or None
@@ -360,12 +366,14 @@ class Beside(NamedTuple):
     captions: dict  # film -> text, or None
     cond: dict      # film -> vector, or None
     about: dict     # what is to be remembered: the labels, the text model
+    kept: dict=None # description of the space of the actions that are kept
 
     def hash(self):
         "SHA-256 of everything said, so that an interrupted import does not go on with something else."
         said = [self.space, self.actions, self.captions, {k: np.asarray(v).tolist() for k, v in (self.cond or {}).items()}]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
+# %% ../nbs/14_videos.ipynb #40ac9d3a
 def read_beside(
     folder,             # where actions.jsonl and captions.jsonl may lie
     films,              # names of the films
@@ -377,17 +385,24 @@ def read_beside(
     if (folder/'actions.jsonl').is_file(): head, actions = read_lines(folder/'actions.jsonl')
     space = space_from(head['space']) if head else None
     if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
-    captions = {k: d['caption'] for k, d in lines.items() if 'caption' in d} or {k: p.read_text('utf-8').strip() for k in films if (p := (folder/k).with_suffix('.txt')).is_file()}
+    captions = {k: d['caption'] for k, d in lines.items() if 'caption' in d} or _texts(folder, films)
     label = {k: Path(k).parent.name for k in films} if labels else {k: str(d['label']) for k, d in lines.items() if 'label' in d}
     cond = {k: unit(_vector(k, d['embedding'])) for k, d in lines.items() if 'embedding' in d}
     if len(widths := {len(v) for v in cond.values()}) > 1: raise ValueError(f'embeddings: expected vectors of one width, got {sorted(widths)}')
-    if sum(map(bool, (cond, label, embed))) > 1: raise ValueError('expected one of embeddings, labels and a text model, got several: which one shall be the vector of a film?')
-    if label: about['labels'] = sorted(set(label.values())); cond = {k: unit(np.eye(len(about['labels']))[about['labels'].index(v)]) for k, v in label.items()}
+    if sum(map(bool, (cond, label, embed))) > 1: raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
+    if label:
+        names = about['labels'] = sorted(set(label.values()))
+        cond = {k: unit(np.eye(len(names))[names.index(v)]) for k, v in label.items()}
     if embed:
         if not captions: raise ValueError('there is no caption to embed: expected captions.jsonl or a .txt beside each film')
         cond, about['text'] = _embedded(captions, embed), embed if isinstance(embed, str) else getattr(embed, '__name__', 'a function')
     width = spaces.flatdim(space) if space else len(action_vectors(next(iter(actions.values())).get('actions'))[0]) if actions else 0
     return Beside(head.get('space'), int(width), actions, captions or None, cond or None, about)
+
+# %% ../nbs/14_videos.ipynb #60c0062e
+def _texts(folder, films):
+    "The texts in the files a.txt beside a.mp4."
+    return {k: p.read_text('utf-8').strip() for k in films if (p := (folder/k).with_suffix('.txt')).is_file()}
 
 def _vector(name, v):
     try: v = np.array(v, np.float32)
@@ -402,7 +417,7 @@ def _embedded(captions, embed, batch=32):
     of = dict(zip(texts, vectors))
     return {k: of[t] for k, t in captions.items()}
 
-# %% ../nbs/14_videos.ipynb #c6a3338e
+# %% ../nbs/14_videos.ipynb #497dde78
 class BrokenFilms(ValueError):
     "Films that could not be imported: `films` says why, by name."
     def __init__(self, films, of):
@@ -422,6 +437,7 @@ def _read_one(name, folder, scratch, lag, **how):
         why = ('' if type(e) is ValueError else f'{type(e).__name__}: ') + str(e)
         return why.replace(str(path), path.name)  # the dataset's bytes shall not tell where the films lay
 
+# %% ../nbs/14_videos.ipynb #f4f02510
 def _ahead(job, items, workers):
     "job(x) for every x, in order, by `workers` processes that are never far ahead."
     if workers < 2: yield from map(job, items); return
@@ -432,14 +448,15 @@ def _ahead(job, items, workers):
             if len(waiting) == 2 * workers: yield waiting.popleft().result()
         while waiting: yield waiting.popleft().result()
 
-# %% ../nbs/14_videos.ipynb #a9bea711
+# %% ../nbs/14_videos.ipynb #089a09f1
 def _said(film, actions, beside, name, merge):
     "The actions of the film's frames that stay, and what it is described by. Raises ValueError for what is missing or does not fit."
     said = {}
     if beside.captions: said['caption'] = _of(beside.captions, name, 'caption')
     if beside.cond: said['cond'] = _of(beside.cond, name, 'label or vector')
     if beside.actions is not None:
-        actions, n = action_vectors(_of(beside.actions, name, 'line in actions.jsonl').get('actions'), space_from(beside.space) if beside.space else None), len(film.index)
+        listed, space = _of(beside.actions, name, 'line in actions.jsonl').get('actions'), space_from(beside.space) if beside.space else None
+        actions, n = action_vectors(listed, space), len(film.index)
         if len(actions) not in (film.count, n): raise ValueError(f'it has {film.count} frames ({n} at this pace) and {len(actions)} actions')
         if actions.shape[1] != beside.width or not np.isfinite(actions).all(): raise ValueError(f'actions: expected vectors of {beside.width} finite numbers')
     if actions is not None and len(actions) == film.count: actions = merge_actions(actions, film.index, merge)
@@ -449,7 +466,7 @@ def _of(d, name, what):
     if name not in d: raise ValueError(f'there is no {what} for it')
     return d[name]
 
-# %% ../nbs/14_videos.ipynb #4898afd0
+# %% ../nbs/14_videos.ipynb #179a1dcc
 def import_videos(
     source,              # a folder of videos, GIFs or Counter-Strike files, or one such file
     path,                # the dataset's directory
@@ -473,20 +490,17 @@ def import_videos(
     overwrite: bool=False, # replace a dataset that exists
     progress: bool=True, # show bars
 ) -> Path:
-    "Films to a dataset, each film one episode. Raises BrokenFilms (a ValueError) naming all that cannot be read, ValueError for options that make no sense, FileExistsError."
+    "Films to a dataset, each film one episode. Raises BrokenFilms naming all that cannot be read, ValueError for what makes no sense, FileExistsError."
     asked = _check_asked(frames=frames, size=size, fps=fps, stride=stride, short=short, long=long, fit=fit, merge=merge, back=back, workers=workers)
     folder, films, other = find_films(source)
-    beside, csgo = read_beside(folder, films, labels, embed), [READERS[Path(k).suffix.lower()] is csgo_frames for k in films]
-    if any(csgo):
-        if not all(csgo) or beside.actions: raise ValueError('Counter-Strike files bring their own actions: expected them in a folder without other films and actions.jsonl')
-        beside = beside._replace(space=describe_space(spaces.Box(0, 1, (51,), np.float32)), width=51, about=dict(beside.about, lag=lag, action_names=csgo_names()))
+    beside = _with_space(read_beside(folder, films, labels, embed), films, merge, lag)
     hashes = {k: file_sha256(folder/k) for k in tqdm(films, desc='hashing', unit='film', disable=not progress)}
     with tempfile.TemporaryDirectory() as scratch:
         job = partial(_read_one, folder=folder, scratch=scratch, lag=lag, size=asked['size'], fps=fps, how=fit, back=back)
         want = _wanted(job, films, frames, asked['size'], fps)
-        about = dict(source='Counter-Strike Deathmatch' if any(csgo) else 'videos', films=[dict(file=k, sha256=v) for k, v in hashes.items()], beside=beside.hash(), asked=asked,
-                     other_files=other, action_space=beside.space if merge != 'mean' or any(csgo) else None, seed=seed, **beside.about)
-        writer = Writer(path, 'frames', want['frames'], want['size'], beside.width, about, shard=shard, seed=seed, test=test, fps=want['fps'], overwrite=overwrite)
+        about = dict(source='videos', films=[dict(file=k, sha256=v) for k, v in hashes.items()], beside=beside.hash(), asked=asked,
+                     other_files=other, action_space=beside.kept, seed=seed, split=dict(seed=seed, test=test, shard=shard)) | beside.about
+        writer = Writer(path, 'frames', want['frames'], want['size'], beside.width, about, fps=want['fps'], overwrite=overwrite, **about['split'])
         records = _fill(writer, job, films, hashes, beside, want, asked, workers, progress)
     broken = {r['file']: r['broken'] for r in records if 'broken' in r}
     if broken and not lenient or not len(writer): raise BrokenFilms(broken or {r['file']: 'too short' for r in records}, len(films))
@@ -494,7 +508,15 @@ def import_videos(
     (Path(path)/'films.jsonl').unlink(missing_ok=True)
     return Path(path)
 
-# %% ../nbs/14_videos.ipynb #c6e8a790
+# %% ../nbs/14_videos.ipynb #a5803ee1
+def _with_space(beside, films, merge, lag):
+    "Add the space that the dataset's actions are in: Counter-Strike's, or the one that was given, or for means of buttons one that holds them."
+    csgo, share = [READERS[Path(k).suffix.lower()] is csgo_frames for k in films], lambda width: describe_space(spaces.Box(0, 1, (width,), np.float32))
+    if not any(csgo): return beside._replace(kept=share(beside.width) if merge == 'mean' and beside.space and beside.space['type'] == 'Discrete' else beside.space)
+    if not all(csgo) or beside.actions:
+        raise ValueError('Counter-Strike files bring their own actions: expected them in a folder without other films and without actions.jsonl')
+    return beside._replace(width=51, kept=share(51), about=beside.about | dict(source='Counter-Strike Deathmatch', lag=lag, action_names=csgo_names()))
+
 def _check_asked(workers, **asked):
     "The options of an import as JSON. Raises ValueError, by name, for one that makes no sense."
     for k, v in dict(frames=asked['frames'], stride=asked['stride'], workers=workers).items():
@@ -504,6 +526,7 @@ def _check_asked(workers, **asked):
     windows(1, 1, asked['stride'], asked['short'], asked['long']); merge_actions(np.zeros((1, 1)), [0], asked['merge']); Image.new('RGB', (1, 1), asked['back'])
     return dict(asked, size=as_size(asked['size']) if asked['size'] else None)
 
+# %% ../nbs/14_videos.ipynb #5a5aed8f
 def _wanted(job, films, frames, size, fps):
     "Frames, size and pace of the dataset: what was asked for, else what the first film has that can be read."
     if frames and size and fps: return dict(frames=frames, size=as_size(size), fps=fps)
@@ -516,6 +539,7 @@ def _wanted(job, films, frames, size, fps):
         return dict(frames=frames or shape[0], size=as_size(size) if size else shape[1:3], fps=fps or round(own, 3))
     raise BrokenFilms(broken, len(films))
 
+# %% ../nbs/14_videos.ipynb #6f3c8972
 def _fill(writer, job, films, hashes, beside, want, asked, workers, progress):
     "Add the clips of all films that can be read, going on where an earlier attempt ended. Returns a record of every film."
     writer.path.mkdir(parents=True, exist_ok=True)
@@ -534,6 +558,7 @@ def _fill(writer, job, films, hashes, beside, want, asked, workers, progress):
             f.write(json.dumps(records[-1]) + '\n'); f.flush(); bar.update(); bar.set_postfix(clips=seen)
     return records
 
+# %% ../nbs/14_videos.ipynb #432fe4ab
 def _one_film(writer, name, found, beside, want, asked, episode, has):
     "Add one film's clips but the first `has`, all or none; returns its record."
     if isinstance(found, str): return dict(broken=found)
@@ -541,8 +566,7 @@ def _one_film(writer, name, found, beside, want, asked, episode, has):
     file, shape = film.frames
     film = film._replace(frames=np.memmap(file, np.uint8, 'r', shape=shape))
     try:
-        if abs(film.fps / want['fps'] - 1) > .01: raise ValueError(f"it has {film.fps:.4g} frames a second, the first film {want['fps']:.4g}; fps says which pace all shall have")
-        if shape[1:3] != tuple(want['size']): raise ValueError(f"its frames are {shape[1]}x{shape[2]}, the first film's {want['size'][0]}x{want['size'][1]}; size says what all shall be")
+        _same(film, shape, **want)
         starts = windows(shape[0], want['frames'], asked['stride'], asked['short'], asked['long'])
         actions, said = _said(film, actions, beside, name, asked['merge'])
     except ValueError as e: return dict(broken=str(e))
@@ -552,25 +576,32 @@ def _one_film(writer, name, found, beside, want, asked, episode, has):
         span = np.arange(s, s + want['frames']); at = np.minimum(span, shape[0] - 1); used[at] = True
         padded = dict(done=span >= shape[0]) if asked['short'] == 'pad' else {}
         if i >= has: writer.add(film.frames[at], None if actions is None else actions[at], first=s, episode=episode, **said, **padded)
-    return dict(size=list(film.size), fps=round(film.pace, 3), frames=film.count, clips=len(starts), left_over=int((~used).sum()), padded=max(want['frames'] - shape[0], 0) if starts else 0)
+    return dict(size=list(film.size), fps=round(film.pace, 3), frames=film.count, clips=len(starts), left_over=int((~used).sum()),
+                padded=max(want['frames'] - shape[0], 0) if starts else 0)
 
-# %% ../nbs/14_videos.ipynb #4be8ac7e
+def _same(film, shape, frames, size, fps):
+    "Raise ValueError for a film that differs from the first one where nothing was asked for."
+    if abs(film.fps / fps - 1) > .01: raise ValueError(f'it has {film.fps:.4g} frames a second, the first film {fps:.4g}; fps says which pace all shall have')
+    if shape[1:3] != tuple(size): raise ValueError(f"its frames are {shape[1]}x{shape[2]}, the first film's {size[0]}x{size[1]}; size says what all shall be")
+
+# %% ../nbs/14_videos.ipynb #038db00a
 def import_summary(
     path, # a dataset that `import_videos` made
 ) -> str:
     "What was written, and what was not."
     clips = Clips(path)
-    records, about = clips.about['films'], clips.about
+    records, other = clips.about['films'], clips.about['other_files']
     broken, used = [r for r in records if 'broken' in r], [r for r in records if r.get('clips')]
-    said = [what for n, what in ((clips.action_dim, f'{clips.action_dim} numbers of action'), ('caption' in clips.index['fields'], 'captions'), (clips.cond_dim, f'a vector of {clips.cond_dim}')) if n]
+    said = {f'{clips.action_dim} numbers of action': clips.action_dim, 'captions': 'caption' in clips.index['fields'], f'a vector of {clips.cond_dim}': clips.cond_dim}
     lines = [f"{path}: {len(clips)} clips of {clips.frames} frames, {clips.size[0]}x{clips.size[1]} pixels, {clips.fps:g} a second, {sum(clips.index['test'])} of them held out",
-             f"  from {len(used)} of {len(records)} films ({about['source']}) with " + (', '.join(said) or 'neither actions nor descriptions')]
-    left, dropped = sum(r['left_over'] for r in used), len(records) - len(used) - len(broken)
-    lines += [f'  {n} {what}' for n, what in ((left, 'frames at the ends of films fill no clip'), (sum(r['padded'] for r in used), 'frames were padded'), (dropped, 'films were dropped: too short'),
-              (sum(about['other_files'].values()), f"other files were not looked at: {', '.join(about['other_files'])}"), (len(broken), 'films are broken and left out:')) if n]
+             f"  from {len(used)} of {len(records)} films ({clips.about['source']}) with " + (', '.join(k for k, v in said.items() if v) or 'neither actions nor descriptions')]
+    notes = {'frames at the ends of films fill no clip': sum(r['left_over'] for r in used), 'frames were padded': sum(r['padded'] for r in used),
+             'films were dropped: too short': len(records) - len(used) - len(broken), f"other files were not looked at: {', '.join(other)}": sum(other.values()),
+             'films are broken and left out:': len(broken)}
+    lines += [f'  {n} {what}' for what, n in notes.items() if n]
     return '\n'.join(lines + [f"    {r['file']}: {r['broken']}" for r in broken])
 
-# %% ../nbs/14_videos.ipynb #4ac70abe
+# %% ../nbs/14_videos.ipynb #3b2cd3b5
 def embed_captions(
     dataset,                        # a dataset's directory
     model: str='bert-base-uncased', # an encoder's name on the Hugging Face hub, or a directory
@@ -578,27 +609,20 @@ def embed_captions(
     encode=None,                    # texts -> float32 (n e); `text_encoder(model)` if not given
     device=None,                    # where the text model computes
 ) -> Path:
-    "A copy of a dataset with the vectors of its captions as `cond`. ValueError if it has none, or a `cond` already; FileExistsError if there is something at `out`."
+    "A copy of an imported dataset with the vectors of its captions as `cond`; goes on where it was interrupted. ValueError if it has no captions, or a `cond` already."
     clips, out = Clips(dataset, verify=True), Path(f'{dataset}-text' if out is None else out)
-    if 'caption' not in clips.index['fields']: raise ValueError(f'{dataset} has no captions')
-    if 'cond' in clips.index['fields']: raise ValueError(f'{dataset} has a vector for every clip already')
-    if out.exists(): raise FileExistsError(f'{out} exists')
-    captions = {i: clips._read(i, 'caption').decode() for i in range(len(clips))}
-    vectors, index, at = _embedded(captions, encode or text_encoder(model, device)), json.loads((clips.path/'index.json').read_text()), 0
-    cond = np.stack([unit(vectors[i]) for i in range(len(clips))])
-    out.mkdir(parents=True)
-    for s in index['shards']:
-        file = out/s['file']
-        shutil.copyfile(clips.path/s['file'], file)
-        with h5py.File(file, 'r+') as f: f.create_dataset('cond', data=cond[at:at + s['clips']], fletcher32=True)
-        with open(file, 'rb') as f: os.fsync(f.fileno())
-        s.update(sha256=file_sha256(file), bytes=file.stat().st_size)
-        at += s['clips']
-    index.update(fields=[k for k in NAMES if k in (*index['fields'], 'cond')], cond_dim=cond.shape[1], about=index['about'] | dict(text=model, without_text=clips.hash))
-    write_atomic(out/'index.json', json.dumps(index, indent=1).encode())  # last: now the dataset exists
-    return out
+    fields, about = clips.index['fields'], clips.about
+    if 'caption' not in fields: raise ValueError(f'{dataset} has no captions')
+    if 'cond' in fields: raise ValueError(f'{dataset} has a vector for every clip already')
+    if 'split' not in about: raise ValueError(f'{dataset} was not written by import_videos')
+    vectors = _embedded({i: clips[i]['caption'] for i in range(len(clips))}, encode or text_encoder(model, device))
+    writer = Writer(out, clips.kind, clips.frames, clips.size, clips.action_dim, about | dict(text=model, without_text=clips.hash), fps=clips.fps, **about['split'])
+    for i in range(writer.done, len(clips)):
+        clip = clips[i]
+        writer.add(**{k: clip[k] for k in (*fields, 'episode', 'first')}, cond=unit(vectors[i]))
+    return writer.close()
 
-# %% ../nbs/14_videos.ipynb #fdd1e8cb
+# %% ../nbs/14_videos.ipynb #c6285d8d
 @call_parse
 def oniris_import(
     source: str,           # a folder of videos, GIFs or Counter-Strike files, or one such file
@@ -623,7 +647,7 @@ def oniris_import(
     overwrite: bool=False, # replace a dataset that exists
     quiet: bool=False,     # no progress bars
 ):
-    "Make a dataset of films: videos, GIFs, or Counter-Strike's HDF5 files. Broken films are named at the end; the exit status is then 1 unless --lenient leaves them out."
+    "Make a dataset of films: videos, GIFs, or Counter-Strike's files. Broken ones are named at the end, and the exit status is 1 unless --lenient leaves them out."
     options = {k: v for k, v in locals().items() if k not in ('source', 'out', 'quiet')}
     try: path = import_videos(source, out, progress=not quiet, **options)
     except (ValueError, OSError, ImportError) as e: sys.exit(f'oniris_import: {e}')
