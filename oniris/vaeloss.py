@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['mse_loss', 'worst_loss', 'soft_clamp', 'gaussian_nll', 'draw', 'noisy', 'group_kl', 'Perceptual', 'PairDiscriminator',
-           'pair_loss', 'adaptive_weight', 'VAELoss', 'video_batch', 'vae_pictures', 'vae_dashboard', 'train_vae',
+           'pair_loss', 'adaptive_weight', 'VAELoss', 'video_batch', 'vae_pictures', 'vae_panels', 'train_vae',
            'parse_strides', 'train_clips', 'oniris_train_vae']
 
-# %% ../nbs/19_vaeloss.ipynb #6c18e7ad
+# %% ../nbs/19_vaeloss.ipynb #4624d383
 import math
-import time
+import os
 from functools import partial
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from fastcore.script import call_parse, store_true
 from torch import nn, Tensor
-from .core import check_shape, default_device, from_uint8, generator, plot_style, seed_for
+from .core import check_shape, from_uint8, generator, plot_style, seed_for
 from .data import Clips
 from .videos import import_videos
-from .train import cosine, dashboard, read_log, smooth, train
+from .checkpoint import read_log
+from .train import cosine, dashboard, launched, local_device, smooth, train
 from .codec import worst_pixels_loss
 from .vae import VAE
 
@@ -158,7 +159,7 @@ def adaptive_weight(rec: Tensor,   # 0-d, with its graph
     g, h = (torch.autograd.grad(v, y, retain_graph=True)[0].norm() for v in (rec, other))
     return (g / (h + 1e-8)).clamp(max=most)
 
-# %% ../nbs/19_vaeloss.ipynb #2a388987
+# %% ../nbs/19_vaeloss.ipynb #02b0711c
 class VAELoss(nn.Module):
     "worst_loss, or beta-NLL, of a video decoded from noisy latents, plus what else has a weight; a weight of zero costs nothing"
     def __init__(self,
@@ -188,10 +189,10 @@ class VAELoss(nn.Module):
     def forward(self, vae, x: Tensor, generator=None, part=(0, 1)): # codec, video `b t 3 H W`, of the noise, i-th of n parts -> loss with its graph; logs
         "All terms, and in the logs each before its weight"
         c, z = self.config, vae.encode(x)
-        y, logvar = vae.decode(noisy(z, c['noise'], generator, part))
+        y, logvar = (v.to(x.dtype) for v in vae.decode(noisy(z, c['noise'], generator, part))) # the loss is computed in full precision
         loss, logs = self.pixels(y, logvar, x)
-        logs['std'] = z.detach().std((0, 1, 3, 4)).mean()
-        if c['kl']: kl, more = group_kl(z); loss, logs = loss + c['kl'] * kl, logs | more
+        logs |= {'std': z.detach().float().std((0, 1, 3, 4)).mean(), 'frames': x.shape[0] * x.shape[1]}
+        if c['kl']: kl, more = group_kl(z.to(x.dtype)); loss, logs = loss + c['kl'] * kl, logs | more
         if self.perceptual: d, more = self.perceptual(y, x); loss, logs = loss + c['perceptual'] * d, logs | more
         if self.D is None: return loss, logs
         fools, tells, more = pair_loss(self.D, y, x)
@@ -218,7 +219,7 @@ def video_batch(clips,       # a dataset of frames, or uint8 `n t H W 3`
         x = from_uint8(np.stack([clips[c, s:s + length] for c, s in at]))
     return torch.where(flip[own, None, None, None, None], x.flip(-1), x)
 
-# %% ../nbs/19_vaeloss.ipynb #6b08bb26
+# %% ../nbs/19_vaeloss.ipynb #e0d0cc53
 @torch.no_grad()
 def vae_pictures(vae, video: Tensor): # codec; `1 t 3 H W` -> `4 t 3 H W` in [-1,1]
     "Originals, reconstructions, the size of the error, and the decoder's own doubt, sigma = exp(logvar/2), on the same scale (white: an error of 1/2)"
@@ -226,24 +227,23 @@ def vae_pictures(vae, video: Tensor): # codec; `1 t 3 H W` -> `4 t 3 H W` in [-1
     grey = lambda v: (4 * v.mean(2, keepdim=True) - 1).clamp(-1, 1).expand_as(video)
     return torch.cat([video, y.clamp(-1, 1), grey((y - video).abs()), grey((soft_clamp(logvar, -8., 2.) / 2).exp().expand_as(video))])
 
-def vae_dashboard(out,           # the run's directory
-                  vae,           # as it is now
-                  video: Tensor, # `1 t 3 H W`: to be reconstructed
-                  every=4,       # show each fourth frame
-                 ):              # the figure, also saved as dashboard.png
-    "Loss, step, the loss's parts, and `vae_pictures`"
-    log = read_log(out)
-    parts = [k for k in log[-1] if k not in ('step', 'loss', 'lr', 'grad', 'seconds')] if log else []
+def vae_panels(out,           # the run's directory
+               vae,           # whose state at the time of drawing is shown
+               video: Tensor, # `1 t 3 H W`: to be reconstructed
+               every=5,       # show each fifth frame
+              ) -> list:      # functions of an axis, for `dashboard`
+    "The loss's parts; original and reconstruction; error and doubt"
     def terms(ax):
-        for k in parts: ax.plot([r['step'] for r in log], smooth([r.get(k) for r in log], len(log) / 30), label=k)
-        ax.set(xlabel='step', title='parts, before their weights', yscale='symlog'); ax.legend(fontsize=7, ncols=2)
-    def frames(ax):
-        rows = vae_pictures(vae, video)[:, ::every]
-        ax.imshow(rearrange(rows, 'r t c h w -> (r h) (t w) c').cpu() / 2 + .5)
-        ax.set(title='original, reconstruction, error, doubt', xticks=[], yticks=[])
-    return dashboard(log, terms, frames, path=Path(out)/'dashboard.png')
+        log = read_log(out)
+        for k in [k for k in log[-1] if k not in ('step', 'loss', 'lr', 'grad', 'seconds', 'frames') and 'held_out' not in k] if log else ():
+            ax.plot([r['step'] for r in log], smooth([math.nan if r.get(k) is None else r[k] for r in log], len(log) / 30), label=k)
+        ax.set(xlabel='step', title='parts, before their weights'); ax.set_yscale('symlog', linthresh=.01); ax.legend(fontsize=7, ncols=2)
+    def frames(ax, which, title):
+        rows = vae_pictures(vae, video)[which, ::every].cpu() / 2 + .5
+        ax.imshow(rearrange(rows, 'r t c h w -> (r h) (t w) c')); ax.set(title=title, xticks=[], yticks=[])
+    return [terms] + [partial(frames, which=slice(i, i + 2), title=s) for i, s in ((0, 'original, reconstruction'), (2, 'error, doubt'))]
 
-# %% ../nbs/19_vaeloss.ipynb #ace7373b
+# %% ../nbs/19_vaeloss.ipynb #c7e72c74
 def train_vae(vae,           # trained in place
               clips,         # a dataset of frames, or uint8 `n t H W 3`
               steps: int,    # how many
@@ -254,7 +254,7 @@ def train_vae(vae,           # trained in place
               lr=2e-3,       # highest learning rate
               mirror=True,   # show half of the clips in a mirror
               seed=0,        # of the batches and the noise
-              held=None,     # `1 t 3 H W` for the dashboard; none without
+              held=None,     # `1 t 3 H W`, never trained on: for the held-out loss and the dashboard; neither without
               pictures=500,  # steps between dashboards
               **kwargs,      # of `train`: `every`, `minutes`, `bar`, …
              ) -> dict:      # as `train`
@@ -264,16 +264,18 @@ def train_vae(vae,           # trained in place
     model = nn.ModuleDict(dict(vae=vae, loss=loss.to(device))) if learned else vae
     get = partial(video_batch, clips, seed, size=batch, length=length, mirror=mirror)
     def loss_at(step, part=(0, 1)): return loss(vae, get(step, part=part).to(device), generator(seed, step, 'latent noise'), part)
-    def watch(step, logs):
-        if held is not None and (step % pictures == 0 or step == steps): plt.close(vae_dashboard(out, vae, held.to(device)))
     config = dict(vae=vae.config, loss=getattr(loss, 'config', None), data=getattr(clips, 'hash', None), batch=batch, length=length, lr=lr, mirror=mirror, seed=seed, steps=steps)
-    result = train(model, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, watch=watch, **kwargs)
-    if result['step'] == steps:
+    if held is not None:
+        held = held.to(device)
+        kwargs = dict(validate=lambda step: {'loss': worst_loss(vae.decode(vae.encode(held))[0], held)[0]},
+                      dashboard_every=pictures, panels=vae_panels(out, vae, held)) | kwargs
+    result = train(model, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, **kwargs)
+    if result['step'] == steps and int(os.environ.get('RANK', 0)) == 0: # of several processes the first
         vae.fit_latents(get(step).to(device) for step in range(16))
         vae.save_pretrained(out)
     return result
 
-# %% ../nbs/19_vaeloss.ipynb #2d1dfddf
+# %% ../nbs/19_vaeloss.ipynb #960a7b2d
 def parse_strides(text: str) -> tuple: # '2x4,2x1' -> ((2, 2), (4, 1)): strides in time, in space, level by level
     "ValueError unless every level is two whole numbers with an x between them"
     try: levels = [tuple(int(n) for n in level.split('x')) for level in text.split(',')]
@@ -289,6 +291,7 @@ def train_clips(data,    # a dataset's directory, or a folder of videos
     "A dataset as it is; videos are imported first, or found imported. ValueError for a dataset of latents, or one imported otherwise"
     data, folder = Path(data), Path(folder)
     if not (data/'index.json').exists():
+        if launched(): raise ValueError(f'{data}: expected a dataset; of several processes none may import videos: oniris_import does it beforehand')
         if not (folder/'index.json').exists():
             folder.mkdir(parents=True, exist_ok=True)
             import_videos(data, folder, frames=frames, size=size)
@@ -300,7 +303,7 @@ def train_clips(data,    # a dataset's directory, or a folder of videos
     held = Clips(data, 'test') if any(clips.index['test']) else clips
     return clips, from_uint8(held[0]['frames'])[None]
 
-# %% ../nbs/19_vaeloss.ipynb #5ea9bdad
+# %% ../nbs/19_vaeloss.ipynb #b478f67b
 @call_parse
 def oniris_train_vae(data:str=None,           # a recorded dataset's directory, or a folder of videos
                      out:str='runs/vae',      # directory of the run; a run that is already there goes on
@@ -319,7 +322,8 @@ def oniris_train_vae(data:str=None,           # a recorded dataset's directory, 
                      lr:float=2e-3,           # highest learning rate
                      size:int=None,           # side of the frames of imported videos; their own by default
                      seed:int=0,              # of the weights, the batches and the noise
-                     every:int=500,           # steps between checkpoints and between dashboards
+                     every:int=500,           # steps between checkpoints, held-out losses and dashboards
+                     accumulate:int=1,        # parts of a batch, one after the other
                      minutes:float=None,      # time budget
                      plain:store_true=False,  # show no clip in a mirror
                     ):
@@ -327,13 +331,14 @@ def oniris_train_vae(data:str=None,           # a recorded dataset's directory, 
     if data is None: raise ValueError('data: expected --data DIR, a recorded dataset or a folder of videos')
     times, spaces = parse_strides(strides)
     plot_style(); torch.manual_seed(seed)
-    vae = VAE(tuple(int(c) for c in channels.split(',')), times, spaces, blocks, latents=latents).to(default_device())
+    vae = VAE(tuple(int(c) for c in channels.split(',')), times, spaces, blocks, latents=latents).to(local_device())
     loss = VAELoss(worst=worst, noise=noise, kl=kl, adversary=adversary, perceptual=perceptual)
     clips, held = train_clips(data, Path(out)/'clips', length, size)
     h, w = clips.size
-    z = vae.encode(held[:, :length].to(next(vae.parameters()).device)) # complains now if sides or lengths do not fit
+    held = held[:, :length]
+    z = vae.encode(held.to(next(vae.parameters()).device)) # complains now if sides or lengths do not fit
     print(f'{clips}\n{sum(p.numel() for p in vae.parameters()) / 1e6:.2f}M parameters; {length} frames of {h}x{w} -> {z.shape[1]} latents of '
-          f'{z.shape[3]}x{z.shape[4]} with {z.shape[2]} channels: {held[:, :length].numel() / z.numel():.0f}x fewer numbers')
-    result = train_vae(vae, clips, steps, out, loss, batch, length, lr, not plain, seed, held, every, every=every, minutes=minutes)
+          f'{z.shape[3]}x{z.shape[4]} with {z.shape[2]} channels: {held.numel() / z.numel():.0f}x fewer numbers')
+    result = train_vae(vae, clips, steps, out, loss, batch, length, lr, not plain, seed, held, every, every=every, minutes=minutes, accumulate=accumulate)
     print(f"{result['reason']}: step {result['step']} of {steps} after {result['seconds']:.0f} seconds -> {out}")
     return result
