@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'LANDER_MASS', 'make_env', 'shrink', 'play', 'own_heuristic', 'make_policy', 'record', 'replay',
-           'lander_position', 'lander_on_screen']
+           'oniris_record', 'lander_position', 'lander_on_screen']
 
 # %% ../nbs/13_record.ipynb #8ba8f0b6
 import importlib, json, multiprocessing, os, signal, sys, threading, time
@@ -231,6 +231,46 @@ def replay(
     with closing(env): items = list(islice(play(env, int(clips.seed[i]), lambda k, obs: played[k], clips.size[0], clips.about['skip']), len(played)))
     if len(items) < len(played): raise ValueError(f'actions: the time limit of {clips.about["env_id"]} ended clip {i} early')
     return {k: np.stack(v)[-clips.frames:] for k, v in zip(FIELDS, zip(*items))}
+
+# %% ../nbs/13_record.ipynb #ec991ed3
+@call_parse
+def oniris_record(
+    env:str='LunarLander-v3', # a gymnasium environment, or module:Name-v0
+    out:str='',               # directory of the dataset; data/ and the environment's name if not given
+    clips:int=256,            # how many clips
+    frames:int=32,            # frames of each
+    size:int=32,              # side of the square frames, pixels
+    policy:str='mixed',       # random, heuristic (the environment's own), mixed, or module:function
+    seed:int=0,               # of everything: same seed, same bytes
+    skip:int=1,               # environment steps a frame, the action held
+    tail:int=0,               # frames to record after an episode's end
+    each:int=0,               # no more clips than this from one episode; 0 for no limit
+    longest:int=1000,         # frames after which an episode is left
+    test:float=.1,            # share of the episodes that is held out
+    workers:int=0,            # processes; 0 for the processors, at most 4
+    shard:int=64,             # clips of a file
+    options:str='{}',         # the environment's own options, as JSON
+    overwrite:bool=False,     # replace a dataset that is there
+):
+    "Record clips of an environment: a dataset for oniris_train. Goes on where it was interrupted."
+    try: kwargs = dict(json.loads(options))
+    except (ValueError, TypeError) as e: raise ValueError(f"options: expected a JSON object like '{{\"continuous\": true}}', got {options!r} ({e})") from e
+    if os.getcwd() not in sys.path: sys.path.append(os.getcwd())  # where a module of your own lies
+    out, start = Path(out or f"data/{env.replace(':', '-').replace('/', '-')}"), time.perf_counter()
+    before = _clips_in(out)
+    if before: print(f'{out}: {before} clips are there already; going on')
+    try: record(env, out, clips, frames, size, policy, seed, skip, tail, each or None, longest, test, workers or None, shard, overwrite, **kwargs)
+    except KeyboardInterrupt: raise SystemExit(f'\nstopped: {_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there')
+    made, took = Clips(out), time.perf_counter() - start
+    new, held = len(made) - (0 if overwrite else before), sum(made.index['test'])
+    print(f"{out}: {len(made)} clips of {frames} frames, {size}x{size}, {held} of them held out; {sum(s['bytes'] for s in made.index['shards']) / 1e6:.1f} MB; "
+          f"{took:.1f} s, {new * frames / took:.0f} frames per second")
+
+# %% ../nbs/13_record.ipynb #81bfa702
+def _clips_in(path):
+    "How many clips an unfinished recording holds."
+    try: return sum(s['clips'] for s in json.loads((Path(path)/'progress.json').read_bytes())['shards'])
+    except (OSError, ValueError, KeyError, TypeError): return 0
 
 # %% ../nbs/13_record.ipynb #10576b42
 LANDER_MASS = .45  # q averaged over the picture, for a lander that is wholly in view
