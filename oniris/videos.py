@@ -373,7 +373,7 @@ class Beside(NamedTuple):
         said = [self.space, self.actions, self.captions, {k: np.asarray(v).tolist() for k, v in (self.cond or {}).items()}]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/14_videos.ipynb #40ac9d3a
+# %% ../nbs/14_videos.ipynb #91c4405e
 def read_beside(
     folder,             # where actions.jsonl and captions.jsonl may lie
     films,              # names of the films
@@ -386,6 +386,7 @@ def read_beside(
     space = space_from(head['space']) if head else None
     if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
     captions = {k: d['caption'] for k, d in lines.items() if 'caption' in d} or _texts(folder, films)
+    if labels and any('/' not in k for k in films): raise ValueError(f"labels: {next(k for k in films if '/' not in k)} lies in no folder of its own")
     label = {k: Path(k).parent.name for k in films} if labels else {k: str(d['label']) for k, d in lines.items() if 'label' in d}
     cond = {k: unit(_vector(k, d['embedding'])) for k, d in lines.items() if 'embedding' in d}
     if len(widths := {len(v) for v in cond.values()}) > 1: raise ValueError(f'embeddings: expected vectors of one width, got {sorted(widths)}')
@@ -508,7 +509,7 @@ def import_videos(
     (Path(path)/'films.jsonl').unlink(missing_ok=True)
     return Path(path)
 
-# %% ../nbs/14_videos.ipynb #a5803ee1
+# %% ../nbs/14_videos.ipynb #6d94cb3d
 def _with_space(beside, films, merge, lag):
     "Add the space that the dataset's actions are in: Counter-Strike's, or the one that was given, or for means of buttons one that holds them."
     csgo, share = [READERS[Path(k).suffix.lower()] is csgo_frames for k in films], lambda width: describe_space(spaces.Box(0, 1, (width,), np.float32))
@@ -521,7 +522,7 @@ def _check_asked(workers, **asked):
     "The options of an import as JSON. Raises ValueError, by name, for one that makes no sense."
     for k, v in dict(frames=asked['frames'], stride=asked['stride'], workers=workers).items():
         if v is not None and not (isinstance(v, (int, np.integer)) and v > 0): raise ValueError(f'{k}: expected a whole number of at least 1, got {v!r}')
-    if asked['fps'] is not None and not 0 < asked['fps'] < np.inf: raise ValueError(f"fps: expected a positive number, got {asked['fps']!r}")
+    if asked['fps'] is not None and not 0 < asked['fps'] <= 1000: raise ValueError(f"fps: expected a number in (0, 1000], got {asked['fps']!r}")
     if asked['fit'] not in FITS: raise ValueError(f"fit: expected one of {FITS}, got {asked['fit']!r}")
     windows(1, 1, asked['stride'], asked['short'], asked['long']); merge_actions(np.zeros((1, 1)), [0], asked['merge']); Image.new('RGB', (1, 1), asked['back'])
     return dict(asked, size=as_size(asked['size']) if asked['size'] else None)
