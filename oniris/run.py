@@ -16,26 +16,27 @@ from .codec import Codec
 from .data import Clips, space_from
 from .edm import Denoiser
 
-# %% ../nbs/21_run.ipynb #5fabd3d2
+# %% ../nbs/21_run.ipynb #222cd559
 def pick_starts(
     clips: Clips,  # of frames; held-out ones, if there are any
     number: int,   # how many starts, at most one a clip
     context: int,  # frames of each
     seed: int=0,   # which ones
-) -> dict:         # frames uint8 (n t h w 3), actions (n t a), states (n t o) if there are any, seed (n), past: list of (first a)
+) -> dict:         # frames uint8 (n t h w 3), actions (n t a), states (n t o) and cond (n e) if there are any, seed (n), past: list of (first a)
     "The first `context` frames of some clips. ValueError if the clips are latents, or shorter than that"
     if clips.kind != 'frames': raise ValueError(f'{clips.path} holds {clips.kind}: a dream starts from real frames')
     if not 1 <= context <= clips.frames: raise ValueError(f'context: expected 1 to {clips.frames} frames, given {context}')
     which = np.sort(np.random.default_rng(seed).permutation(len(clips))[:number])
     each = [clips[int(i)] for i in which]
     cut = {k: np.stack([c[k][:context] for c in each]) for k in ('frames', 'actions', 'states') if k in each[0]}
+    cut |= {k: np.stack([c[k] for c in each]) for k in ('cond',) if k in each[0]}
     return cut | dict(seed=np.array([clips.seed[i] for i in which]), past=[clips.past(int(i)) for i in which])
 
-# %% ../nbs/21_run.ipynb #9d492332
+# %% ../nbs/21_run.ipynb #d4d3341c
 def _pack(starts):
     "The bytes of starts.npz"
     past, file = starts['past'], io.BytesIO()
-    flat = np.concatenate([p.reshape(-1, starts['actions'].shape[-1]) for p in past]) if past else np.zeros((0, starts['actions'].shape[-1]))
+    flat = np.concatenate(past)
     np.savez_compressed(file, **starts | dict(past=flat.astype(np.float32), before=np.array([len(p) for p in past])))
     return file.getvalue()
 
@@ -70,7 +71,7 @@ def save_run(
     write_atomic(out / 'run.json', json.dumps(page, indent=1).encode())
     return out
 
-# %% ../nbs/21_run.ipynb #323dbfc4
+# %% ../nbs/21_run.ipynb #5374f21b
 @dataclass
 class Run:
     "A trained world with all that is needed to dream it"
@@ -108,6 +109,9 @@ class Run:
         n = len(self.starts['frames'])
         if not 0 <= i < n: raise IndexError(f'start: expected 0 to {n - 1}, given {i}')
         return from_uint8(self.starts['frames'][i:i + 1]), torch.from_numpy(self.starts['actions'][i:i + 1])
+    def condition(self, i):
+        "The vector that goes with start `i`, (1 e), or None in a world without"
+        return torch.from_numpy(self.starts['cond'][i:i + 1]) if 'cond' in self.starts else None
 
 # %% ../nbs/21_run.ipynb #a9755f3c
 def load_run(

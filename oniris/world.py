@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'Preset', 'find_preset', 'make_world', 'cost', 'describe_c
            'dream_again', 'side_by_side', 'denoised_at', 'world_dashboard', 'first_process', 'fit_codec', 'prepare',
            'as_json', 'finish', 'train_world', 'oniris_train']
 
-# %% ../nbs/30_world.ipynb #b5f5c552
+# %% ../nbs/30_world.ipynb #7f15d1a8
 import copy
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -27,7 +27,8 @@ from .loss import TwoCopyLoss, motion_weight, plot_loss
 from .ema import PowerEMA
 from .data import Clips, DataError, batches
 from .checkpoint import checkpoints, read_log
-from .train import cosine, dashboard, launched, local_device, train
+from .processes import launched, local_device
+from .train import cosine, dashboard, train
 from .codec import Codec, FrameAutoEncoder, train_codec
 from .latents import check_codec, encode_clips
 from .run import Run, load_run, save_run
@@ -184,7 +185,7 @@ def choose_average(
     ema.copy_to(model, ema.stds.index(min(found, key=found.get)))
     return found
 
-# %% ../nbs/30_world.ipynb #5a6c3650
+# %% ../nbs/30_world.ipynb #7fe43365
 @torch.no_grad()
 def dream_again(
     run: Run,
@@ -198,8 +199,9 @@ def dream_again(
     total = min(clips.frames, run.context + (frames or clips.frames)) // p * p
     each = [clips[i] for i in range(min(number, len(clips)))]
     real, actions = from_uint8(np.stack([c['frames'][:total] for c in each])), torch.from_numpy(np.stack([c['actions'][:total] for c in each]))
+    past = (actions[:, :run.context] if clips.action_dim else None, torch.from_numpy(np.stack([c['cond'] for c in each])) if clips.cond_dim else None)
     ahead = dict(actions=actions[:, run.context:]) if clips.action_dim else dict(frames=total - run.context)
-    return real, Dreamer.from_run(run, **changes).reset(real[:, :run.context], actions[:, :run.context] if clips.action_dim else None).rollout(**ahead).cpu()
+    return real, Dreamer.from_run(run, **changes).reset(real[:, :run.context], *past).rollout(**ahead).cpu()
 
 # %% ../nbs/30_world.ipynb #f87a2b48
 def side_by_side(
