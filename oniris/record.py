@@ -26,12 +26,13 @@ from tqdm.auto import tqdm
 from .core import check_shape, from_uint8, seed_for
 from .data import Clips, Writer, action_from, action_vector, check_actions, describe_space
 
-# %% ../nbs/13_record.ipynb #9614b55d
+# %% ../nbs/13_record.ipynb #e2f5088b
 def make_env(
     env_id: str,  # a gymnasium environment's name
     **kwargs,     # its options
 ) -> gym.Env:
     "The environment with its camera on. Raises ValueError if its actions are no vector; gymnasium's own errors if there is no such thing."
+    if sys.platform == 'linux' and not {'DISPLAY', 'WAYLAND_DISPLAY'} & os.environ.keys(): os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pygame need not look for a screen
     env = gym.make(env_id, render_mode='rgb_array', **kwargs)
     if not env.action_space.is_np_flattenable: raise ValueError(f'{env_id}: expected actions that flatten to a vector, got {env.action_space}')
     return env
