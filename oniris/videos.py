@@ -373,7 +373,7 @@ class Beside(NamedTuple):
         said = [self.space, self.actions, self.captions, {k: np.asarray(v).tolist() for k, v in (self.cond or {}).items()}]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/14_videos.ipynb #91c4405e
+# %% ../nbs/14_videos.ipynb #c674542b
 def read_beside(
     folder,             # where actions.jsonl and captions.jsonl may lie
     films,              # names of the films
@@ -386,8 +386,10 @@ def read_beside(
     space = space_from(head['space']) if head else None
     if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
     captions = {k: d['caption'] for k, d in lines.items() if 'caption' in d} or _texts(folder, films)
+    if bad := [k for k, v in captions.items() if not isinstance(v, str) or '\0' in v]: raise ValueError(f'caption of {bad[0]}: expected a text, got {captions[bad[0]]!r}')
+    about['unused_lines'] = len([k for k in {**lines, **(actions or {})} if k not in films])
     if labels and any('/' not in k for k in films): raise ValueError(f"labels: {next(k for k in films if '/' not in k)} lies in no folder of its own")
-    label = {k: Path(k).parent.name for k in films} if labels else {k: str(d['label']) for k, d in lines.items() if 'label' in d}
+    label = {k: Path(k).parent.name for k in films} if labels else {k: str(d['label']) for k, d in lines.items() if 'label' in d and k in films}
     cond = {k: unit(_vector(k, d['embedding'])) for k, d in lines.items() if 'embedding' in d}
     if len(widths := {len(v) for v in cond.values()}) > 1: raise ValueError(f'embeddings: expected vectors of one width, got {sorted(widths)}')
     if sum(map(bool, (cond, label, embed))) > 1: raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
@@ -467,7 +469,7 @@ def _of(d, name, what):
     if name not in d: raise ValueError(f'there is no {what} for it')
     return d[name]
 
-# %% ../nbs/14_videos.ipynb #179a1dcc
+# %% ../nbs/14_videos.ipynb #20e2e3af
 def import_videos(
     source,              # a folder of videos, GIFs or Counter-Strike files, or one such file
     path,                # the dataset's directory
@@ -492,8 +494,9 @@ def import_videos(
     progress: bool=True, # show bars
 ) -> Path:
     "Films to a dataset, each film one episode. Raises BrokenFilms naming all that cannot be read, ValueError for what makes no sense, FileExistsError."
-    asked = _check_asked(frames=frames, size=size, fps=fps, stride=stride, short=short, long=long, fit=fit, merge=merge, back=back, workers=workers)
+    asked = _check_asked(frames=frames, size=size, fps=fps, stride=stride, short=short, long=long, fit=fit, merge=merge, back=back, lag=lag, workers=workers)
     folder, films, other = find_films(source)
+    if Path(source).is_dir() and folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents): raise ValueError(f'{path} lies inside {source}: expected a place of its own')
     beside = _with_space(read_beside(folder, films, labels, embed), films, merge, lag)
     hashes = {k: file_sha256(folder/k) for k in tqdm(films, desc='hashing', unit='film', disable=not progress)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -509,7 +512,7 @@ def import_videos(
     (Path(path)/'films.jsonl').unlink(missing_ok=True)
     return Path(path)
 
-# %% ../nbs/14_videos.ipynb #6d94cb3d
+# %% ../nbs/14_videos.ipynb #fd72206a
 def _with_space(beside, films, merge, lag):
     "Add the space that the dataset's actions are in: Counter-Strike's, or the one that was given, or for means of buttons one that holds them."
     csgo, share = [READERS[Path(k).suffix.lower()] is csgo_frames for k in films], lambda width: describe_space(spaces.Box(0, 1, (width,), np.float32))
@@ -523,6 +526,7 @@ def _check_asked(workers, **asked):
     for k, v in dict(frames=asked['frames'], stride=asked['stride'], workers=workers).items():
         if v is not None and not (isinstance(v, (int, np.integer)) and v > 0): raise ValueError(f'{k}: expected a whole number of at least 1, got {v!r}')
     if asked['fps'] is not None and not 0 < asked['fps'] <= 1000: raise ValueError(f"fps: expected a number in (0, 1000], got {asked['fps']!r}")
+    if not (isinstance(asked['lag'], (int, np.integer)) and asked['lag'] >= 0): raise ValueError(f"lag: expected a whole number of at least 0, got {asked['lag']!r}")
     if asked['fit'] not in FITS: raise ValueError(f"fit: expected one of {FITS}, got {asked['fit']!r}")
     windows(1, 1, asked['stride'], asked['short'], asked['long']); merge_actions(np.zeros((1, 1)), [0], asked['merge']); Image.new('RGB', (1, 1), asked['back'])
     return dict(asked, size=as_size(asked['size']) if asked['size'] else None)
@@ -585,7 +589,7 @@ def _same(film, shape, frames, size, fps):
     if abs(film.fps / fps - 1) > .01: raise ValueError(f'it has {film.fps:.4g} frames a second, the first film {fps:.4g}; fps says which pace all shall have')
     if shape[1:3] != tuple(size): raise ValueError(f"its frames are {shape[1]}x{shape[2]}, the first film's {size[0]}x{size[1]}; size says what all shall be")
 
-# %% ../nbs/14_videos.ipynb #038db00a
+# %% ../nbs/14_videos.ipynb #c82d38a1
 def import_summary(
     path, # a dataset that `import_videos` made
 ) -> str:
@@ -598,7 +602,7 @@ def import_summary(
              f"  from {len(used)} of {len(records)} films ({clips.about['source']}) with " + (', '.join(k for k, v in said.items() if v) or 'neither actions nor descriptions')]
     notes = {'frames at the ends of films fill no clip': sum(r['left_over'] for r in used), 'frames were padded': sum(r['padded'] for r in used),
              'films were dropped: too short': len(records) - len(used) - len(broken), f"other files were not looked at: {', '.join(other)}": sum(other.values()),
-             'films are broken and left out:': len(broken)}
+             'lines beside the films are about none of them': clips.about['unused_lines'], 'films are broken and left out:': len(broken)}
     lines += [f'  {n} {what}' for what, n in notes.items() if n]
     return '\n'.join(lines + [f"    {r['file']}: {r['broken']}" for r in broken])
 
