@@ -95,11 +95,16 @@ def local_device() -> torch.device:
     if not launched(): return default_device()
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if torch.cuda.is_available() and not _flag('ACCELERATE_USE_CPU') else torch.device('cpu')
 
-# %% ../nbs/15_processes.ipynb #7ac56deb
+# %% ../nbs/15_processes.ipynb #c7fde56a
 class _Whole:
     "A state to be saved"
     def __init__(self, state): self.state = state
     def state_dict(self): return self.state
+
+def _units(model):
+    "The modules whose weights are fetched together"
+    names = (os.environ.get('FSDP_TRANSFORMER_CLS_TO_WRAP') or 'Block').split(',')
+    return [m for m in model.modules() if type(m).__name__ in names and m is not model]
 
 class Sharded(Several):
     "As `Several`, each process with its share of weights, optimizer state and averages (FSDP). The model has to be called as a function"
@@ -114,9 +119,9 @@ class Sharded(Several):
         for m in model.modules():
             for n, p in m._parameters.items():
                 if p is not None and p.ndim == 0: m._parameters[n] = nn.Parameter(p.detach()[None])
-        units = os.environ.get('FSDP_TRANSFORMER_CLS_TO_WRAP', 'Block').split(',') # what is fetched at a time
+        warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view') # nothing here changes a block's output in place
         mesh = init_device_mesh(self.device.type, (self.world,))
-        self.units = [fully_shard(m, mesh=mesh) for m in [*model.modules()][1:] if type(m).__name__ in units] + [fully_shard(model, mesh=mesh)]
+        self.units = [fully_shard(m, mesh=mesh) for m in [*_units(model), model]]
         now = dict(model.named_parameters())
         for g, ns in zip(opt.param_groups, groups): g['params'] = [now[n] for n in ns]
         state['state'] = {i: {k: v if k == 'step' else self._cut(v, now[self.names[i]]) for k, v in s.items()} for i, s in state['state'].items()}
@@ -141,7 +146,7 @@ class Sharded(Several):
         if self.copy: self.copy.load_state_dict(weights)
         return self.copy, things
 
-# %% ../nbs/15_processes.ipynb #d54e5fc0
+# %% ../nbs/15_processes.ipynb #8c417d1f
 def engine(model: nn.Module) -> Alone: # `Alone`, `Several`, or `Sharded`
     "What this process is: one, one of several, or one of several that share the weights, by the environment that `accelerate launch` leaves"
-    return (Alone if not launched() else Sharded if _flag('ACCELERATE_USE_FSDP') else Several)(model)
+    return (Alone if not launched() else Sharded if _flag('ACCELERATE_USE_FSDP') and _units(model) else Several)(model)
