@@ -88,18 +88,20 @@ def check_codec(
     if latents.kind != 'latents' or made != given:
         raise DataError(f'{latents.path}: expected latents of the codec {given[:12]}…, found {latents.kind}' + (f' of the codec {made[:12]}…' if made else ''))
 
-# %% ../nbs/20_latents.ipynb #f3635972
+# %% ../nbs/20_latents.ipynb #bdec7fac
 @call_parse
 def oniris_encode(
-    data:str,           # directory of a dataset of frames
-    codec:str,          # directory (or hub id) of the codec
-    out:str,            # directory of the latents
+    data:str='',        # directory of a dataset of frames
+    codec:str='',       # directory (or hub id) of the codec
+    out:str='',         # directory of the latents
     mirror:str='',      # add mirror images; the order of the actions in them, as 0,3,2,1 for LunarLander
     chunk:int=64,       # frames encoded at once
     device:str='',      # the best there is if not given
     overwrite:bool=False, # replace a dataset that is there
 ):
     "Encode a dataset once: latents for oniris_train. Goes on where it was interrupted."
+    for name, v in dict(data=data, codec=codec, out=out).items():
+        if not v: raise SystemExit(f'--{name}: expected a directory; oniris_encode --help tells which')
     model = Codec.from_pretrained(codec).to(device or default_device()).requires_grad_(False)
     order = tuple(map(int, mirror.split(','))) if mirror else None
     made = Clips(encode_clips(model, Clips(data), out, order, chunk, overwrite))

@@ -366,11 +366,11 @@ def train_world(
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #eaea8fe2
+# %% ../nbs/30_world.ipynb #e9168981
 @call_parse
 def oniris_train(
-    data:str,           # directory of a dataset of frames, from oniris_record or oniris_import
-    out:str,            # directory of the run; one that is there goes on
+    data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
+    out:str='runs/world', # directory of the run; one that is there goes on
     preset:str='lander_cpu', # lander_cpu, lander_4090 or csgo_4090
     steps:int=None,     # optimizer steps of the world model, if not the preset's
     batch:int=None,     # clips a step
@@ -390,6 +390,7 @@ def oniris_train(
     resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to begin anew
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
+    if not data: raise SystemExit('--data: expected the directory of a dataset, which oniris_record or oniris_import makes')
     chosen = find_preset(preset, steps=steps, batch=batch, length=length, accumulate=accumulate, images=images, drop=drop, codec_steps=codecsteps)
     there = (Path(out) / 'codec').exists() or bool(checkpoints(out))
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
