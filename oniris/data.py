@@ -112,10 +112,9 @@ def _layout(about):
     picture = ((t, h, w, c), np.uint8) if about['kind'] == 'frames' else ((t, c, h, w), np.float16)
     return dict(zip(NAMES, (picture, ((t, a), np.float32), ((t, o), np.float32), ((t,), np.float32), ((t,), np.bool_), ((e,), np.float32))))
 
-# %% ../nbs/12_data.ipynb #5a94b454
+# %% ../nbs/12_data.ipynb #4ffb5297
 def _test_episodes(seed, episodes, share):
     "Which of the `episodes` are held out: a `share` of them (one at least, of two or more), chosen by a hash; or those that are listed."
-    if isinstance(share, list): return set(share)
     if isinstance(share, list): return set(share)
     n = min(max(round(share * len(episodes)), 1), len(episodes) - 1) if share > 0 else 0
     return set(sorted(episodes, key=lambda e: seed_for(seed, e, 'test'))[:n])
@@ -602,7 +601,7 @@ def batch(self: Clips,
         x[flip], actions[flip] = x[flip].flip(-1), actions[flip] @ m
     return Batch(x, actions, torch.from_numpy(np.stack([self._read(j, 'cond') for j in which])) if self.cond_dim else None)
 
-# %% ../nbs/12_data.ipynb #27f14f48
+# %% ../nbs/12_data.ipynb #bdaa5af5
 class _Steps(Dataset):
     "Step numbers become batches: what a worker does."
     def __init__(self, clips, args): self.clips, self.args = clips, args
@@ -625,4 +624,5 @@ def batches(
     "Yield (step, Batch): the same batches for any number of workers, because each is a function of its step."
     steps = itertools.count(start) if stop is None else range(start, stop)
     data = _Steps(clips, dict(seed=seed, size=size, length=length, part=part, mirror=mirror))
-    yield from DataLoader(data, sampler=steps, batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_leave_interrupts)
+    own = torch.Generator()  # a loader draws a number for its workers: not from the stream that a network's dropout uses
+    yield from DataLoader(data, sampler=steps, batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_leave_interrupts, generator=own)
