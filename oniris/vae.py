@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['shuffle_down', 'shuffle_up', 'averaging', 'each_frame', 'unit', 'Residual', 'Change', 'Shuffle', 'Layers', 'widths',
-           'encoder', 'decoder', 'VAECache', 'VAE']
+           'encoder', 'decoder', 'VAECache', 'count_convs', 'VAE']
 
-# %% ../nbs/18_vae.ipynb #ed055e4d
+# %% ../nbs/18_vae.ipynb #7f80b60d
 from itertools import repeat
 import math
 import torch
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import check_shape
 from .mp import pixel_norm
 from .codec import Codec, rms_norm
-from .groupconv import GroupCausalConv, to_frames, whole_groups
+from .groupconv import GroupCausalConv, GroupState, to_frames, whole_groups
 
 # %% ../nbs/18_vae.ipynb #b622dcec
 def shuffle_down(x: Tensor,  # `b j (g r c) h w`: groups of g r frames
@@ -138,19 +138,22 @@ def decoder(channels, time_strides, space_strides, num_blocks, conv) -> Layers: 
         layers.append(Shuffle(shuffle_up, g, t, s))
         g *= t # the product of the strides so far
 
-# %% ../nbs/18_vae.ipynb #94ad89ef
+# %% ../nbs/18_vae.ipynb #fd4cd87e
 class VAECache:
     "What the convolutions of one stream remember, of one that is encoded or of one that is decoded; `copy.deepcopy` branches it"
     def __init__(self): self.side, self.states = None, []
     def open(self,
              side: str, # 'encode' or 'decode'
-             layers,    # the modules of that side, in the order of computation
-            ):          # iterator over the states. ValueError if the cache is of the other side
-        if self.side is None: self.side, self.states = side, [m.new_cache() for l in layers for m in l.modules() if isinstance(m, GroupCausalConv)]
-        if self.side != side: raise ValueError(f'cache: expected a new one, or one that began with {side}, given one that began with {self.side}')
+             n: int,    # convolutions of that side
+            ):          # iterator over their states. ValueError if the cache is of the other side or of another network
+        if self.side is None: self.side, self.states = side, [GroupState() for _ in range(n)]
+        if (self.side, len(self.states)) != (side, n):
+            raise ValueError(f'cache: expected a new one or one that began with {side} of {n} convolutions, given one that began with {self.side} of {len(self.states)}')
         return iter(self.states)
 
-# %% ../nbs/18_vae.ipynb #f4d77039
+def count_convs(*modules) -> int: return sum(isinstance(m, GroupCausalConv) for top in modules for m in top.modules())
+
+# %% ../nbs/18_vae.ipynb #d711ae61
 class VAE(Codec):
     """A group-causal autoencoder of videos, with one more channel count than levels.
     ValueError for counts that do not fit together, for sides that `factor` does not divide and for frames that make no whole latents"""
@@ -179,17 +182,19 @@ class VAE(Codec):
         self.group, width, n = math.prod(times[1:]), widths(channels)[0], times[0] * spaces[0] ** 2
         self.to_mean, self.to_logvar = Change(width, channels[0] * n, **conv(self.group)), nn.Linear(width, n)
         nn.init.zeros_(self.to_logvar.weight); nn.init.zeros_(self.to_logvar.bias)
+        self.convs = dict(encode=count_convs(self.encoder), decode=count_convs(self.decoder, self.to_mean))
         self.register_buffer('mean', torch.zeros(channels[-1], 1, 1)); self.register_buffer('std', torch.ones(channels[-1], 1, 1))
 
     def new_cache(self) -> VAECache: return VAECache()
+
+    def _states(self, side, cache): return repeat(None) if cache is None else cache.open(side, self.convs[side])
 
     def _encode(self, video, cache):
         size = check_shape(video, 'b t c H W', 'video', c=self.c_video)
         if not video.is_floating_point(): raise TypeError(f'video: expected floats in [-1,1], given {video.dtype}')
         whole_groups(size['t'], self.time_stride, 'video')
         if size['H'] % self.factor or size['W'] % self.factor: raise ValueError(f"video: expected sides that {self.factor} divides, given {size['H']}x{size['W']}")
-        states = repeat(None) if cache is None else cache.open('encode', [self.encoder])
-        return self.encoder(rearrange(video, 'b (j g) c h w -> b j (g c) h w', g=self.time_stride), states)
+        return self.encoder(rearrange(video, 'b (j g) c h w -> b j (g c) h w', g=self.time_stride), self._states('encode', cache))
 
     def posterior(self, video: Tensor, cache: VAECache = None): # `b t 3 H W` -> two of `b t/p c h w`
         "Mean and log variance of gaussian latents; ValueError if they are not"
@@ -203,7 +208,7 @@ class VAE(Codec):
 
     def _features(self, z, cache):
         check_shape(z, 'b t c h w', 'z', c=self.channels)
-        states = repeat(None) if cache is None else cache.open('decode', [self.decoder, self.to_mean])
+        states = self._states('decode', cache)
         return self.decoder(z, states), states
 
     def _frames(self, x): # features to pixels
