@@ -118,7 +118,7 @@ def _start(machine, out, model, things, config, steps) -> dict:
         load_checkpoint(out, model, things)
     return {'best': None, **at}
 
-# %% ../nbs/15_train.ipynb #e69113aa
+# %% ../nbs/15_train.ipynb #c6b4edb9
 def _held_out(model, validate, step):
     "What `validate` says of the model in evaluation mode, as `held_out_…`"
     training = model.training
@@ -127,12 +127,17 @@ def _held_out(model, validate, step):
     model.train(training)
     return {f'held_out_{k}': float(v) for k, v in result.items()}
 
+def _seed(kind, seed):
+    "Sets PyTorch's own generator of this kind of device; `torch.manual_seed` sets those of all kinds, which takes as long as a small step"
+    torch.default_generator.manual_seed(seed)
+    if kind == 'cuda': torch.cuda.manual_seed(seed)
+
 def _put_together(said):
     "What all processes say of a step -> the loss of the batch, its logs, and the first reason to stop"
     parts = [p for mine, _ in said for p in mine]
     return sum(float(l) for l, _ in parts) / len(parts), merge_parts([logs for _, logs in parts]), next((why for _, why in said if why), None)
 
-# %% ../nbs/15_train.ipynb #fa0f7eb2
+# %% ../nbs/15_train.ipynb #5d611e47
 def train(model: nn.Module,       # trained in place
           loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step). Of n > 1 parts: (step, part=(i, n))
           steps: int,             # total, including those made before a resume
@@ -182,7 +187,7 @@ def train(model: nn.Module,       # trained in place
         for step in range(at['step'], steps):
             parts = []
             for i in mine:                                                             # batch, loss, backward
-                torch.manual_seed(seed_for(0, step, f'part {i} of {n}'))               # for dropout
+                _seed(kind, seed_for(0, step, f'part {i} of {n}'))                     # for dropout
                 with machine.more(i != mine[-1]):
                     with torch.autocast(kind, dtype, enabled=dtype != torch.float32): loss, logs = loss_at(step, part=(i, n)) if n > 1 else loss_at(step)
                     (scaler.scale(loss) if scaler else loss).div(accumulate).backward()

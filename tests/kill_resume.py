@@ -6,7 +6,7 @@ python tests/kill_resume.py [--kills 20] [--seed 0] [--file 'GLOB' ...] -- COMMA
     python tests/kill_resume.py --kills 20 -- oniris_train --data D --out {out} --preset lander_cpu --steps 100 --every 10 --seed 0
 
 The command is run to its end once, and once more to see how long it takes to find that there is nothing left to do. Then it is started again and
-again with another directory, and its whole process group gets SIGKILL at a random moment: while it starts, between two steps, in the middle of a save.
+again with another directory, and its whole process group gets SIGKILL at a random moment: while it starts, within a step, in the middle of a save.
 After the last kill it is let run to its end. A run that ends before all kills are spent is compared too, and another one begins.
 Each GLOB names files of the run's directory; of several matches the last in alphabetical order counts, the newest checkpoint's.
 By default: the weights, the optimizer, every other file of the newest checkpoint that has the weights' directory, and of each log.jsonl all but the times.
@@ -15,19 +15,42 @@ import argparse, json, os, random, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 def start(command, out):
-    return subprocess.Popen([c.replace('{out}', str(out)) for c in command], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(f'{out}.errors', 'w') as f:
+        return subprocess.Popen([c.replace('{out}', str(out)) for c in command], start_new_session=True, stdout=subprocess.DEVNULL, stderr=f)
+
+def check(process, command, out, killed=0):
+    if process.returncode: sys.exit(f"{' '.join(command)}\nfailed ({process.returncode}) after {killed} kills:\n{Path(f'{out}.errors').read_text()[-3000:]}")
 
 def kill(process):
     try: os.killpg(process.pid, signal.SIGKILL) # its workers too
     except ProcessLookupError: pass
     process.wait()
 
+def lines(out, since=0.):
+    "Steps in the logs of a run, if one of them was written after `since`"
+    logs = [f for f in out.glob('**/log.jsonl')]
+    return sum(f.read_text().count('\n') for f in logs) if any(f.stat().st_mtime > since for f in logs) else 0
+
+def wait(process, seconds):
+    "Lets it run; did it come to its end?"
+    try: process.wait(seconds)
+    except subprocess.TimeoutExpired: return False
+    return True
+
+def wait_for(process, out, goal):
+    "Lets it run until its logs have `goal` steps; did it come to its end before?"
+    began = time.time()
+    while lines(out, began) < goal or not any(f.stat().st_mtime > began for f in out.glob('**/log.jsonl')):
+        if wait(process, .01): return True
+    return False
+
 def to_the_end(command, out):
     "Seconds that the command takes"
     t, process = time.monotonic(), start(command, out)
-    try: _, errors = process.communicate()
+    try: process.wait()
     except BaseException: kill(process); raise
-    if process.returncode: sys.exit(f'the command failed ({process.returncode}):\n{errors.decode()[-3000:]}')
+    check(process, command, out)
     return time.monotonic() - t
 
 def newest(out, globs):
@@ -70,24 +93,20 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(a.keep or tmp)
         seconds = to_the_end(command, tmp/'whole')
-        startup = min(to_the_end(command, tmp/'whole'), seconds)
-        print(f'uninterrupted: {seconds:.1f} s, of which {startup:.1f} s to start', flush=True)
+        startup, total = min(to_the_end(command, tmp/'whole'), seconds), lines(tmp/'whole')
+        print(f'uninterrupted: {seconds:.1f} s and {total} steps; {startup:.1f} s of it to start', flush=True)
         rng, killed, runs, same, where = random.Random(a.seed), 0, 0, True, []
         while killed < a.kills:
             out, runs = tmp/f'killed-{runs}', runs + 1
             while killed < a.kills:
-                # now and then before anything has happened, mostly while it trains; about as much progress a time that `kills` of them make a run
-                moment = rng.uniform(.3 * startup, startup + 2 * max(seconds - startup, .2) / a.kills)
                 process = start(command, out)
-                try: _, errors = process.communicate(timeout=moment)
-                except subprocess.TimeoutExpired:
-                    kill(process); killed += 1
-                    steps = [json.loads(l)['step'] for f in out.glob('**/log.jsonl') for l in f.read_text().split('\n')[:-1]]
-                    where.append(max(steps, default=0))
-                    continue
-                except BaseException: kill(process); raise
-                if process.returncode: sys.exit(f'the command failed ({process.returncode}) after {killed} kills:\n{errors.decode()[-3000:]}')
-                break # it came to its end
+                if rng.random() < .2: over = wait(process, rng.uniform(0, startup))
+                else: # about as much progress a time that `kills` of them make a run, and then some part of a step more
+                    goal = min(total - 1, lines(out) + rng.randint(0, 2 * total // a.kills))
+                    over = wait_for(process, out, goal) or wait(process, rng.uniform(0, seconds / total))
+                if over: check(process, command, out, killed); break # it came to its end
+                kill(process); killed += 1
+                where.append(lines(out))
             to_the_end(command, out)
             print(f'run {runs}: killed when its log had come to step', *where, flush=True)
             where, same = [], compare(tmp/'whole', out, a.file) and same
