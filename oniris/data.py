@@ -37,7 +37,7 @@ def action_from(
     "The member of `space` that `vector` stands for: the inverse of `action_vector`."
     return spaces.unflatten(space, np.asarray(vector, np.float32))
 
-# %% ../nbs/12_data.ipynb #c277371e
+# %% ../nbs/12_data.ipynb #ed989142
 def describe_space(
     space: spaces.Space,  # any gymnasium space whose members flatten to a vector
 ) -> dict:
@@ -49,6 +49,7 @@ def describe_space(
         return dict(d, shape=list(space.shape), dtype=str(space.dtype), low=bound(space.low), high=bound(space.high))
     return dict(d, repr=repr(space))
 
+# %% ../nbs/12_data.ipynb #1b4601b6
 def space_from(
     description: dict,  # what `describe_space` returned
 ) -> spaces.Space:
@@ -119,13 +120,14 @@ def _test_episodes(seed, episodes, share):
     n = min(max(round(share * len(episodes)), 1), len(episodes) - 1) if share > 0 else 0
     return set(sorted(episodes, key=lambda e: seed_for(seed, e, 'test'))[:n])
 
-# %% ../nbs/12_data.ipynb #5352d154
+# %% ../nbs/12_data.ipynb #e24e424e
 def _chunk(n, shape, dtype, name):
     "The chunk of a dataset of `n` clips: some frames of one clip, or all clips of what is small."
     if name != 'frames' or not n: return (n, *shape)
     t, bytes = shape[0], math.prod(shape) * np.dtype(dtype).itemsize
     return 1, math.ceil(t / math.ceil(bytes / 2**18)), *shape[1:]
 
+# %% ../nbs/12_data.ipynb #8d72ab50
 def _write_shard(path, clips, number, mark, layout):
     "Write one file of clips (dicts of arrays) under a temporary name, bring it to the disk and rename it. Returns its entry in the index."
     tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
@@ -209,7 +211,7 @@ def _open(self: Writer, overwrite):
     if theirs != self.arguments: raise ValueError(f'{self.path} was begun with other arguments ({_difference(theirs, self.arguments)}); overwrite=True starts anew')
     for s in self.shards: _check_file(self.path, s, whole=True)
 
-# %% ../nbs/12_data.ipynb #04251b68
+# %% ../nbs/12_data.ipynb #9a8081c6
 def _plain(v, name):
     "A copy of `v` as JSON would give it back. Raises TypeError if it would not."
     try: return json.loads(json.dumps(v, allow_nan=False))
@@ -221,6 +223,7 @@ def _difference(a, b, name=''):
         return next(_difference(a.get(k), b.get(k), f'{name}.{k}' if name else k) for k in {**a, **b} if a.get(k) != b.get(k))
     return f'{name}: {a} then, {b} now'
 
+# %% ../nbs/12_data.ipynb #7758309e
 def _whole(v, least=0): return isinstance(v, int) and not isinstance(v, bool) and v >= least
 
 def _check_arguments(a):
@@ -235,6 +238,7 @@ def _check_arguments(a):
     if not 0 < a['fps'] < 1e6: raise ValueError(f"fps: expected a positive number, got {a['fps']!r}")
     _check_about(a['about'], a['action_dim'])
 
+# %% ../nbs/12_data.ipynb #6a3a4415
 def _check_about(about, action_dim):
     "Raise ValueError unless `about` is a dict whose action space, if any, fits the width of the actions."
     if not isinstance(about, dict): raise ValueError(f'about: expected a dict, got {about!r}')
@@ -277,7 +281,7 @@ def add(self: Writer,
     self._waiting.append(clip)
     if len(self._waiting) == min(a['shard'], max(2**28 // clip['frames'].nbytes, 1)): self._flush()
 
-# %% ../nbs/12_data.ipynb #e124f550
+# %% ../nbs/12_data.ipynb #21be8c2b
 def _found(clip, a, n):
     "What the first clip decides for all: which fields there are, and the widths that no argument says."
     if 'frames' not in clip or np.ndim(clip['frames']) != 4: raise ValueError(f"clip {n}: frames: expected four axes, got shape {np.shape(clip.get('frames'))}")
@@ -285,6 +289,7 @@ def _found(clip, a, n):
     return dict(fields=[k for k in NAMES if k in clip], channels=3 if a['kind'] == 'frames' else np.shape(clip['frames'])[1],
                 state_dim=width('states'), cond_dim=width('cond'))
 
+# %% ../nbs/12_data.ipynb #38470747
 def _checked(clip, found, a, where, first):
     "The arrays of a clip in the types they are stored in. Raises TypeError or ValueError if one does not fit."
     if list(clip) != found['fields']: raise ValueError(f"{where}: expected the fields {found['fields']}, as in the first clip, got {list(clip)}")
@@ -301,6 +306,7 @@ def _checked(clip, found, a, where, first):
     check_actions(out['actions'], a['about'].get('action_space'), reset=first == 0, name=f'{where}: actions')
     return out
 
+# %% ../nbs/12_data.ipynb #044fc04c
 def _text(v, where):
     "A caption as bytes."
     if not isinstance(v, str): raise TypeError(f'{where}: caption: expected a str, got {v!r}')
@@ -314,7 +320,7 @@ def _checked_past(past, a, first, where):
     if first: check_actions(past, a['about'].get('action_space'), reset=True, name=f'{where}: past')
     return past.ravel()
 
-# %% ../nbs/12_data.ipynb #ed29be12
+# %% ../nbs/12_data.ipynb #d2fedaaa
 @patch
 def _flush(self: Writer):
     "Write the clips that wait as a shard, then list it."
@@ -327,6 +333,7 @@ def _flush(self: Writer):
     write_atomic(self.path/'progress.json', json.dumps(progress).encode())
     self.shards, self.episodes, self._waiting, self.resume = progress['shards'], episodes, [], self._saved
 
+# %% ../nbs/12_data.ipynb #5403e10a
 @patch
 def close(self: Writer,
     **more,  # what is only known at the end, added to `about`
@@ -353,7 +360,7 @@ def _check_file(path, entry, whole=False):
     if size != entry['bytes']: raise DataError(f"{file} has {size} bytes, the index says {entry['bytes']}: it was cut short, or it is another file")
     if whole and (got := file_sha256(file)) != entry['sha256']: raise DataError(f"{file}: sha256 is {got}, the index says {entry['sha256']}: it was damaged or replaced")
 
-# %% ../nbs/12_data.ipynb #05983ed4
+# %% ../nbs/12_data.ipynb #8133f6c7
 INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int, fps=(int, float), fields=list, about=dict,
              arguments=str, shards=list, episodes=list, test=list)
 
@@ -378,6 +385,7 @@ def _check_index(index):
     held = {e for e, t in zip(index['episodes'], index['test']) if t}
     if any(e in held and not t for e, t in zip(index['episodes'], index['test'])): raise ValueError('test: an episode is in both parts')
 
+# %% ../nbs/12_data.ipynb #a8e67216
 def _check_entry(i, s):
     "Raise ValueError unless `s` describes shard number `i`. The file's name is not for the index to choose."
     if not isinstance(s, dict) or s.get('file') != f'shard-{i:05d}.h5' or not _whole(s.get('bytes')) or not _whole(s.get('clips'), 1) or not isinstance(s.get('sha256'), str):
@@ -426,7 +434,7 @@ class Clips:
     def __getstate__(self): return self.__dict__ | dict(_pid=None, _files={})
     def __repr__(self): return f"Clips({str(self.path)!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {self.size[0]}x{self.size[1]}"
 
-# %% ../nbs/12_data.ipynb #37d30a48
+# %% ../nbs/12_data.ipynb #46e0ccc5
 @patch
 def _shard(self: Clips, k):
     "The arrays of shard `k`, opened by this process; of many, those that were used last stay open."
@@ -443,6 +451,7 @@ def _shard(self: Clips, k):
     self._files[k] = arrays
     return arrays
 
+# %% ../nbs/12_data.ipynb #b8f882d3
 @patch
 def _check_shard(self: Clips, k, f):
     "Raise DataError unless the open file `f` is shard `k` of this dataset."
@@ -470,7 +479,7 @@ def _at(self: Clips, i):
     k = int(np.searchsorted(self._ends, row, 'right'))
     return self._shard(k), int(row - self._ends[k] + self.index['shards'][k]['clips'])
 
-# %% ../nbs/12_data.ipynb #c31df164
+# %% ../nbs/12_data.ipynb #7a4336ef
 @patch
 def _read(self: Clips, i, name, window=slice(None)):
     "One field of clip `i`, or some frames of it. Raises DataError if the file cannot be read there."
@@ -479,6 +488,7 @@ def _read(self: Clips, i, name, window=slice(None)):
     try: return v[at, window] if v.ndim > 1 else v[at]
     except (OSError, RuntimeError) as e: raise DataError(f'{v.file.filename}: {name} of its clip {at} cannot be read: {e}') from e
 
+# %% ../nbs/12_data.ipynb #a5072b29
 @patch
 def _ragged(self: Clips, i, name):
     "What of a field laid flat is clip `i`'s."
@@ -488,6 +498,7 @@ def _ragged(self: Clips, i, name):
         return arrays[name][end[at - 1] if at else 0:end[at]]
     except (OSError, RuntimeError) as e: raise DataError(f'{arrays[name].file.filename}: {name} cannot be read: {e}') from e
 
+# %% ../nbs/12_data.ipynb #1fcb7a55
 @patch
 def window(self: Clips,
     i: int,         # which clip
@@ -509,6 +520,7 @@ def _checked(self: Clips, i, actions, reset):
 def _check_all(self: Clips):
     for i in range(len(self)): self._checked(i, self._read(i, 'actions'), True)
 
+# %% ../nbs/12_data.ipynb #ca3c53b4
 @patch
 def __getitem__(self: Clips,
     i: int,  # which clip
