@@ -49,7 +49,7 @@ def describe_space(
         return dict(d, shape=list(space.shape), dtype=str(space.dtype), low=bound(space.low), high=bound(space.high))
     return dict(d, repr=repr(space))
 
-# %% ../nbs/12_data.ipynb #1b4601b6
+# %% ../nbs/12_data.ipynb #cf24a659
 def space_from(
     description: dict,  # what `describe_space` returned
 ) -> spaces.Space:
@@ -62,10 +62,11 @@ def space_from(
             space = spaces.Box(bound('low', -np.inf), bound('high', np.inf), dtype=np.dtype(d['dtype']))
         else: raise ValueError('only Discrete and Box can be made again')
         if spaces.flatdim(space) != d['width']: raise ValueError(f"width is not {spaces.flatdim(space)}")
-    except Exception as e: raise ValueError(f'space: expected the description of a Discrete or a Box, got {str(description)[:200]} ({e})') from e
+    except Exception as e:
+        raise ValueError(f'space: expected the description of a Discrete or a Box, got {str(description)[:200]} ({e})') from e
     return space
 
-# %% ../nbs/12_data.ipynb #9454a536
+# %% ../nbs/12_data.ipynb #582d8fe4
 def check_actions(
     actions,             # (... t a) numbers; a may hold the vectors of several steps, one after the other
     space: dict=None,    # what `describe_space` returned; only finiteness is checked if not given
@@ -79,19 +80,21 @@ def check_actions(
     v = v.astype(np.float32)
     _no_such(~np.isfinite(v).all(-1), v, name, 'finite numbers')
     if space is None: return v
-    if v.shape[-1] % space['width'] or not v.shape[-1]: raise ValueError(f"{name}: expected vectors of {space['width']} numbers, or of several such, got {v.shape}")
+    if v.shape[-1] % space['width'] or not v.shape[-1]:
+        raise ValueError(f"{name}: expected vectors of {space['width']} numbers, or of several such, got {v.shape}")
     steps = v.reshape(*v.shape[:-1], -1, space['width'])
     bad = ~_member(steps, space)
     if reset and v.shape[-2]: bad[..., 0, 0] &= steps[..., 0, 0, :].any(-1)
     _no_such(bad.any(-1), v, name, dict(Discrete='one-hot vectors', Box=f"values from {space.get('low')} to {space.get('high')}").get(space['type']))
     return v
 
-# %% ../nbs/12_data.ipynb #23162950
+# %% ../nbs/12_data.ipynb #90dd60e2
 def _member(v, space):
     "Does the vector stand for a member of the space? For spaces that are neither Discrete nor Box this cannot be known, and it is taken to."
     if space['type'] == 'Discrete': return ((v == 0) | (v == 1)).all(-1) & (v.sum(-1) == 1)
     if space['type'] != 'Box': return np.ones(v.shape[:-1], bool)
-    low, high = (np.array([o if x is None else x for x in space[k]], np.float32) for k, o in (('low', -np.inf), ('high', np.inf)))  # in single precision, as the values are
+    bound = lambda k, open: np.array([open if x is None else x for x in space[k]], np.float32)  # in single precision, as the values are
+    low, high = bound('low', -np.inf), bound('high', np.inf)
     return ((low <= v) & (v <= high)).all(-1)
 
 def _no_such(bad, v, name, expected):
@@ -127,14 +130,15 @@ def _chunk(n, shape, dtype, name):
     t, bytes = shape[0], math.prod(shape) * np.dtype(dtype).itemsize
     return 1, math.ceil(t / math.ceil(bytes / 2**18)), *shape[1:]
 
-# %% ../nbs/12_data.ipynb #8d72ab50
+# %% ../nbs/12_data.ipynb #b5621b7c
 def _write_shard(path, clips, number, mark, layout):
     "Write one file of clips (dicts of arrays) under a temporary name, bring it to the disk and rename it. Returns its entry in the index."
     tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
     try:
         with h5py.File(tmp, 'w', libver=('v110', 'v110')) as f:  # the first version whose own records carry checksums as well
             f.attrs.update(shard=number, arguments=mark)
-            new = lambda name, shape, dtype, **how: f.create_dataset(name, shape, dtype, **(dict(chunks=shape, fletcher32=True) | how if math.prod(shape) else {}))
+            def new(name, shape, dtype, **how):
+                return f.create_dataset(name, shape, dtype, **(dict(chunks=shape, fletcher32=True) | how if math.prod(shape) else {}))
             for name, (shape, dtype) in layout.items():
                 packed = dict(compression='gzip', compression_opts=1) if name == 'frames' and dtype is np.uint8 else {}
                 v = new(name, (len(clips), *shape), dtype, chunks=_chunk(len(clips), shape, dtype, name), **packed)
@@ -161,9 +165,9 @@ def file_sha256(
         while data := f.read(2**20): h.update(data)
     return h.hexdigest()
 
-# %% ../nbs/12_data.ipynb #2104e28d
+# %% ../nbs/12_data.ipynb #b3fc9e30
 class Writer:
-    "Writes a dataset clip by clip. ValueError for arguments that make no sense or differ from those of an interrupted writing; FileExistsError if there is a dataset."
+    "Writes a dataset clip by clip. ValueError for arguments that make no sense or are not an interrupted writer's; FileExistsError if there is one."
     def __init__(self,
         path,                  # the directory
         kind: str,             # 'frames' or 'latents'
@@ -193,7 +197,7 @@ class Writer:
     def __exit__(self, kind, *_):
         if kind is None and self._waiting is not None: self.close()
 
-# %% ../nbs/12_data.ipynb #b462d42b
+# %% ../nbs/12_data.ipynb #a7bdc18e
 @patch
 def _open(self: Writer, overwrite):
     "Look at what is there: nothing, a dataset, or the beginning of one."
@@ -208,7 +212,8 @@ def _open(self: Writer, overwrite):
         p = json.loads(progress.read_bytes())
         theirs, self.shards, self.episodes, self.found, self.resume = (p[k] for k in ('arguments', 'shards', 'episodes', 'found', 'resume'))
     except (ValueError, KeyError, TypeError) as e: raise DataError(f'{progress} cannot be read ({e}); overwrite=True starts anew') from e
-    if theirs != self.arguments: raise ValueError(f'{self.path} was begun with other arguments ({_difference(theirs, self.arguments)}); overwrite=True starts anew')
+    if theirs != self.arguments:
+        raise ValueError(f'{self.path} was begun with other arguments ({_difference(theirs, self.arguments)}); overwrite=True starts anew')
     for s in self.shards: _check_file(self.path, s, whole=True)
 
 # %% ../nbs/12_data.ipynb #9a8081c6
@@ -223,7 +228,7 @@ def _difference(a, b, name=''):
         return next(_difference(a.get(k), b.get(k), f'{name}.{k}' if name else k) for k in {**a, **b} if a.get(k) != b.get(k))
     return f'{name}: {a} then, {b} now'
 
-# %% ../nbs/12_data.ipynb #7758309e
+# %% ../nbs/12_data.ipynb #4db3470c
 def _whole(v, least=0): return isinstance(v, int) and not isinstance(v, bool) and v >= least
 
 def _check_arguments(a):
@@ -234,11 +239,12 @@ def _check_arguments(a):
     if len(a['size']) != 2 or not all(_whole(s, 1) for s in a['size']): raise ValueError(f"size: expected (height, width), got {a['size']!r}")
     if not isinstance(a['seed'], int): raise ValueError(f"seed: expected a whole number, got {a['seed']!r}")
     listed = isinstance(a['test'], list) and all(map(_whole, a['test']))
-    if not listed and not (isinstance(a['test'], (int, float)) and 0 <= a['test'] < 1): raise ValueError(f"test: expected a share in [0, 1) or a list of episodes, got {a['test']!r}")
+    if not listed and not (isinstance(a['test'], (int, float)) and 0 <= a['test'] < 1):
+        raise ValueError(f"test: expected a share in [0, 1) or a list of episodes, got {a['test']!r}")
     if not 0 < a['fps'] < 1e6: raise ValueError(f"fps: expected a positive number, got {a['fps']!r}")
     _check_about(a['about'], a['action_dim'])
 
-# %% ../nbs/12_data.ipynb #6a3a4415
+# %% ../nbs/12_data.ipynb #817433c6
 def _check_about(about, action_dim):
     "Raise ValueError unless `about` is a dict whose action space, if any, fits the width of the actions."
     if not isinstance(about, dict): raise ValueError(f'about: expected a dict, got {about!r}')
@@ -247,9 +253,10 @@ def _check_about(about, action_dim):
     if not isinstance(space, dict) or not _whole(space.get('width'), 1) or not isinstance(space.get('type'), str):
         raise ValueError(f'about: expected an action_space made by describe_space, got {space!r}')
     if space['type'] in ('Discrete', 'Box'): space_from(space)
-    if action_dim % space['width'] or not action_dim: raise ValueError(f"action_dim: expected a multiple of the action space's {space['width']}, got {action_dim}")
+    if action_dim % space['width'] or not action_dim:
+        raise ValueError(f"action_dim: expected a multiple of the action space's {space['width']}, got {action_dim}")
 
-# %% ../nbs/12_data.ipynb #e545fbcb
+# %% ../nbs/12_data.ipynb #79aff0b0
 @patch
 def add(self: Writer,
     frames,             # uint8 (t h w 3), or floats (t c h w) which are stored in half precision
@@ -275,24 +282,27 @@ def add(self: Writer,
     clip = _checked(clip, found, a, f'clip {n}', first)
     episode = n if episode is None else episode
     for k, v in dict(episode=episode, seed=seed, first=first).items():
-        if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or not 0 <= v < 2**63: raise ValueError(f'clip {n}: {k}: expected a whole number from 0, got {v!r}')
+        if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or not 0 <= v < 2**63:
+            raise ValueError(f'clip {n}: {k}: expected a whole number from 0, got {v!r}')
     clip.update(episode=int(episode), seed=int(seed), first=int(first), past=_checked_past(past, a, first, f'clip {n}'))
     self.found, self._saved = found, _plain(resume, 'resume')
     self._waiting.append(clip)
     if len(self._waiting) == min(a['shard'], max(2**28 // clip['frames'].nbytes, 1)): self._flush()
 
-# %% ../nbs/12_data.ipynb #21be8c2b
+# %% ../nbs/12_data.ipynb #35aec3ff
 def _found(clip, a, n):
     "What the first clip decides for all: which fields there are, and the widths that no argument says."
-    if 'frames' not in clip or np.ndim(clip['frames']) != 4: raise ValueError(f"clip {n}: frames: expected four axes, got shape {np.shape(clip.get('frames'))}")
+    if 'frames' not in clip or np.ndim(clip['frames']) != 4:
+        raise ValueError(f"clip {n}: frames: expected four axes, got shape {np.shape(clip.get('frames'))}")
     width = lambda k: int(np.shape(clip[k])[-1]) if k in clip and np.ndim(clip[k]) else 0
     return dict(fields=[k for k in NAMES if k in clip], channels=3 if a['kind'] == 'frames' else np.shape(clip['frames'])[1],
                 state_dim=width('states'), cond_dim=width('cond'))
 
-# %% ../nbs/12_data.ipynb #38470747
+# %% ../nbs/12_data.ipynb #7f5be661
 def _checked(clip, found, a, where, first):
     "The arrays of a clip in the types they are stored in. Raises TypeError or ValueError if one does not fit."
-    if list(clip) != found['fields']: raise ValueError(f"{where}: expected the fields {found['fields']}, as in the first clip, got {list(clip)}")
+    if list(clip) != found['fields']:
+        raise ValueError(f"{where}: expected the fields {found['fields']}, as in the first clip, got {list(clip)}")
     out, layout = {}, _layout(a | found)
     for k, v in clip.items():
         if k == 'caption':
@@ -333,7 +343,7 @@ def _flush(self: Writer):
     write_atomic(self.path/'progress.json', json.dumps(progress).encode())
     self.shards, self.episodes, self._waiting, self.resume = progress['shards'], episodes, [], self._saved
 
-# %% ../nbs/12_data.ipynb #5403e10a
+# %% ../nbs/12_data.ipynb #2bcc2645
 @patch
 def close(self: Writer,
     **more,  # what is only known at the end, added to `about`
@@ -343,26 +353,27 @@ def close(self: Writer,
     self._flush()
     if not self.shards: raise ValueError(f'{self.path}: a dataset needs at least one clip')
     a, held = self.arguments, _test_episodes(self.arguments['seed'], sorted(set(self.episodes)), self.arguments['test'])
-    index = dict(format=1, kind=a['kind'], clips=self.done, frames=a['frames'], size=a['size'], channels=self.found['channels'], action_dim=a['action_dim'],
-        state_dim=self.found['state_dim'], cond_dim=self.found['cond_dim'], fps=a['fps'], fields=self.found['fields'], about=self.about | _plain(more, 'about'),
-        arguments=self.mark, shards=self.shards, episodes=self.episodes, test=[e in held for e in self.episodes])
+    same, found = {k: a[k] for k in ('format', 'kind', 'frames', 'size', 'action_dim', 'fps')}, self.found
+    index = same | found | dict(clips=self.done, about=self.about | _plain(more, 'about'), arguments=self.mark, shards=self.shards, episodes=self.episodes, test=[e in held for e in self.episodes])
     write_atomic(self.path/'index.json', json.dumps(index, indent=1).encode())
     (self.path/'progress.json').unlink(missing_ok=True)
     self._waiting = None
     return self.path
 
-# %% ../nbs/12_data.ipynb #b7995474
+# %% ../nbs/12_data.ipynb #5e4e1c67
 def _check_file(path, entry, whole=False):
     "Raise DataError unless the shard's file has the size, and if `whole` is asked for the hash, that its entry says."
     file = path/entry['file']
     if not file.is_file(): raise DataError(f'{file} is missing')
     size = file.stat().st_size
-    if size != entry['bytes']: raise DataError(f"{file} has {size} bytes, the index says {entry['bytes']}: it was cut short, or it is another file")
-    if whole and (got := file_sha256(file)) != entry['sha256']: raise DataError(f"{file}: sha256 is {got}, the index says {entry['sha256']}: it was damaged or replaced")
+    if size != entry['bytes']:
+        raise DataError(f"{file} has {size} bytes, the index says {entry['bytes']}: it was cut short, or it is another file")
+    if whole and (got := file_sha256(file)) != entry['sha256']:
+        raise DataError(f"{file}: sha256 is {got}, the index says {entry['sha256']}: it was damaged or replaced")
 
-# %% ../nbs/12_data.ipynb #8133f6c7
-INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int, fps=(int, float), fields=list, about=dict,
-             arguments=str, shards=list, episodes=list, test=list)
+# %% ../nbs/12_data.ipynb #6de7e15d
+INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int, fps=(int, float),
+             fields=list, about=dict, arguments=str, shards=list, episodes=list, test=list)
 
 def _check_index(index):
     "Raise ValueError unless `index` is complete and consistent in itself."
@@ -376,19 +387,22 @@ def _check_index(index):
     if min(index[k] for k in ('action_dim', 'state_dim', 'cond_dim')) < 0: raise ValueError('a width is negative')
     _check_arguments(index | dict(shard=1, seed=0, test=0.))
     if index['kind'] == 'frames' and index['channels'] != 3: raise ValueError(f"channels: expected 3, got {index['channels']}")
-    if index['fields'] != [k for k in NAMES if k in index['fields']] or index['fields'][:2] != ['frames', 'actions']: raise ValueError(f"fields: got {index['fields']}")
+    if index['fields'] != [k for k in NAMES if k in index['fields']] or index['fields'][:2] != ['frames', 'actions']:
+        raise ValueError(f"fields: got {index['fields']}")
     if index['cond_dim'] and 'cond' not in index['fields']: raise ValueError('cond_dim: there is no field cond')
     for i, s in enumerate(index['shards']): _check_entry(i, s)
     if sum(s['clips'] for s in index['shards']) != index['clips']: raise ValueError('clips: not as many as in all shards together')
     for k, fits in dict(episodes=_whole, test=lambda v: isinstance(v, bool)).items():
-        if len(index[k]) != index['clips'] or not all(map(fits, index[k])): raise ValueError(f"{k}: expected one for each of the {index['clips']} clips")
+        if len(index[k]) != index['clips'] or not all(map(fits, index[k])):
+            raise ValueError(f"{k}: expected one for each of the {index['clips']} clips")
     held = {e for e, t in zip(index['episodes'], index['test']) if t}
     if any(e in held and not t for e, t in zip(index['episodes'], index['test'])): raise ValueError('test: an episode is in both parts')
 
-# %% ../nbs/12_data.ipynb #a8e67216
+# %% ../nbs/12_data.ipynb #d96569d9
 def _check_entry(i, s):
     "Raise ValueError unless `s` describes shard number `i`. The file's name is not for the index to choose."
-    if not isinstance(s, dict) or s.get('file') != f'shard-{i:05d}.h5' or not _whole(s.get('bytes')) or not _whole(s.get('clips'), 1) or not isinstance(s.get('sha256'), str):
+    numbers = isinstance(s, dict) and _whole(s.get('bytes')) and _whole(s.get('clips'), 1)
+    if not numbers or s.get('file') != f'shard-{i:05d}.h5' or not isinstance(s.get('sha256'), str):
         raise ValueError(f'shards: entry {i} makes no sense: {str(s)[:200]}')
 
 # %% ../nbs/12_data.ipynb #ee59e28d
@@ -409,9 +423,9 @@ def read_index(
     except (ValueError, RecursionError, OverflowError) as e: raise DataError(f'{file}: {e}') from e
     return index, hashlib.sha256(text).hexdigest()
 
-# %% ../nbs/12_data.ipynb #d02aaa5a
+# %% ../nbs/12_data.ipynb #d20a84c8
 class Clips:
-    "The clips of a dataset. Raises FileNotFoundError if there is none, DataError if its files are not what the index says, ValueError for a split without clips."
+    "The clips of a dataset. Raises FileNotFoundError if there is none, DataError if it is not what its index says, ValueError for a split without clips."
     def __init__(self,
         path,               # a dataset's directory
         split: str=None,    # 'train', 'test', or None for all
@@ -451,7 +465,7 @@ def _shard(self: Clips, k):
     self._files[k] = arrays
     return arrays
 
-# %% ../nbs/12_data.ipynb #b8f882d3
+# %% ../nbs/12_data.ipynb #cce58d32
 @patch
 def _check_shard(self: Clips, k, f):
     "Raise DataError unless the open file `f` is shard `k` of this dataset."
@@ -461,13 +475,15 @@ def _check_shard(self: Clips, k, f):
         if f.attrs.get(name) != want: fail(name, f.attrs.get(name), want)
     if (have := [k for k in NAMES if k in f]) != index['fields']: fail('its list of fields', have, index['fields'])
     ragged = [k for k in RAGGED if k == 'past' or k in index['fields']]
-    want = {k: ((n, *shape), dtype) for k, (shape, dtype) in layout.items() if k in index['fields']} | dict.fromkeys((*NUMBERS, *(f'{k}_end' for k in ragged)), ((n,), np.int64))
+    want = {k: ((n, *shape), dtype) for k, (shape, dtype) in layout.items() if k in index['fields']}
+    want |= dict.fromkeys((*NUMBERS, *(f'{k}_end' for k in ragged)), ((n,), np.int64))
     for name, (shape, dtype) in want.items():
         if not isinstance(f.get(name), h5py.Dataset): fail(name, 'missing', 'here')
         if f[name].shape != shape or f[name].dtype != dtype: fail(name, f'{f[name].shape} {f[name].dtype}', f'{shape} {np.dtype(dtype)}')
     for name in ragged:
         end = f[f'{name}_end'][:]
-        if name not in f or (np.diff(end, prepend=0) < 0).any() or f[name].shape != (end[-1],) or f[name].dtype != RAGGED[name]: fail(name, 'not as long as its parts', 'it is')
+        fits = name in f and (np.diff(end, prepend=0) >= 0).all() and f[name].shape == (end[-1],) and f[name].dtype == RAGGED[name]
+        if not fits: fail(name, 'not as long as its parts', 'it is')
     want = index['episodes'][self._ends[k] - n:self._ends[k]]
     if f['episode'][:].tolist() != want: fail('episode', f['episode'][:].tolist(), want)
 
@@ -498,7 +514,7 @@ def _ragged(self: Clips, i, name):
         return arrays[name][end[at - 1] if at else 0:end[at]]
     except (OSError, RuntimeError) as e: raise DataError(f'{arrays[name].file.filename}: {name} cannot be read: {e}') from e
 
-# %% ../nbs/12_data.ipynb #1fcb7a55
+# %% ../nbs/12_data.ipynb #7f89cd60
 @patch
 def window(self: Clips,
     i: int,         # which clip
@@ -507,7 +523,8 @@ def window(self: Clips,
 ) -> tuple:         # frames as stored, actions (t a) float32
     "Some frames of a clip and their actions, and nothing else is read. Raises DataError for actions that are not finite or outside the space."
     length = self.frames - start if length is None else length
-    if not (0 <= start and 1 <= length <= self.frames - start): raise ValueError(f'window: expected frames inside 0 to {self.frames}, got {start} to {start + length}')
+    if not (0 <= start and 1 <= length <= self.frames - start):
+        raise ValueError(f'window: expected frames inside 0 to {self.frames}, got {start} to {start + length}')
     part = slice(start, start + length)
     return self._read(i, 'frames', part), self._checked(i, self._read(i, 'actions', part), start == 0)
 
@@ -571,7 +588,7 @@ def order(self: Clips,
     deck, card = np.divmod(step * size + np.arange(size), len(self))
     return np.array([_deck(seed, d, len(self))[c] for d, c in zip(deck.tolist(), card)])
 
-# %% ../nbs/12_data.ipynb #b07f0eb1
+# %% ../nbs/12_data.ipynb #e0fe9fa6
 class Batch(NamedTuple):
     "What a training step sees."
     x: torch.Tensor        # float32 (b t c h w): frames in [-1, 1], or latents
@@ -585,7 +602,8 @@ def _mirror(mirror, clips):
     a = clips.action_dim
     m = np.asarray(mirror)
     m = np.eye(a, dtype=np.float32)[:, m] if m.ndim == 1 and sorted(m.tolist()) == list(range(a)) else m.astype(np.float32)
-    if m.shape != (a, a) or clips.kind != 'frames': raise ValueError(f'mirror: expected an order of {a} actions or a matrix, and clips of frames, got {mirror} and {clips.kind}')
+    if m.shape != (a, a) or clips.kind != 'frames':
+        raise ValueError(f'mirror: expected an order of {a} actions or a matrix, and clips of frames, got {mirror} and {clips.kind}')
     return torch.from_numpy(m)
 
 # %% ../nbs/12_data.ipynb #8634b5a5
