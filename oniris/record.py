@@ -26,15 +26,17 @@ from tqdm.auto import tqdm
 from .core import check_shape, from_uint8, seed_for
 from .data import Clips, Writer, action_from, action_vector, check_actions, describe_space
 
-# %% ../nbs/13_record.ipynb #e2f5088b
+# %% ../nbs/13_record.ipynb #52cbc7f2
 def make_env(
     env_id: str,  # a gymnasium environment's name
     **kwargs,     # its options
 ) -> gym.Env:
     "The environment with its camera on. Raises ValueError if its actions are no vector; gymnasium's own errors if there is no such thing."
-    if sys.platform == 'linux' and not {'DISPLAY', 'WAYLAND_DISPLAY'} & os.environ.keys(): os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pygame need not look for a screen
+    if sys.platform == 'linux' and not {'DISPLAY', 'WAYLAND_DISPLAY'} & os.environ.keys():
+        os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pygame need not look for a screen
     env = gym.make(env_id, render_mode='rgb_array', **kwargs)
-    if not env.action_space.is_np_flattenable: raise ValueError(f'{env_id}: expected actions that flatten to a vector, got {env.action_space}')
+    if not env.action_space.is_np_flattenable:
+        raise ValueError(f'{env_id}: expected actions that flatten to a vector, got {env.action_space}')
     return env
 
 # %% ../nbs/13_record.ipynb #477a1beb
@@ -74,22 +76,24 @@ def _state(space, obs):
     small = space.is_np_flattenable and spaces.flatdim(space) <= 1024
     return np.asarray(spaces.flatten(space, obs), np.float32) if small else np.zeros(0, np.float32)
 
-# %% ../nbs/13_record.ipynb #0f261705
+# %% ../nbs/13_record.ipynb #15cc3d91
 def own_heuristic(
     env: gym.Env,  # any environment
 ):
     "The `heuristic(env, observation)` that the environment's own module brings along. Raises ValueError if it brings none."
     found = getattr(sys.modules[type(env.unwrapped).__module__], 'heuristic', None)
-    if found is None: raise ValueError(f"policy: {env.spec.id} has no heuristic of its own; use 'random' or a function (env, observation, rng) -> action")
+    if found is None:
+        raise ValueError(f"policy: {env.spec.id} has no heuristic of its own; use 'random' or a function (env, observation, rng) -> action")
     return found
 
-# %% ../nbs/13_record.ipynb #917be642
+# %% ../nbs/13_record.ipynb #7a01c515
 def _function(address):
     "What `module:function` names. Raises ValueError if there is no such thing."
     module, _, name = address.partition(':')
     try: found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as e: raise ValueError(f'policy: {address} cannot be imported: {e}') from e
-    if not callable(found): raise ValueError(f'policy: expected {address} to be a function (env, observation, rng) -> action, got {type(found).__name__}')
+    if not callable(found):
+        raise ValueError(f'policy: expected {address} to be a function (env, observation, rng) -> action, got {type(found).__name__}')
     return found
 
 def make_policy(
@@ -157,13 +161,14 @@ def _in_order(job, workers, start=0):
         finally:
             for future in ahead: future.cancel()
 
-# %% ../nbs/13_record.ipynb #043ff07d
+# %% ../nbs/13_record.ipynb #3741d149
 def _fill(writer, results, clips, frames, begin, bar):
     "Add the clips of the episodes until there are `clips`; returns how many episodes that took and how many of their frames were left over."
     left, unused = begin['left_over'], 0
     for e, (env_seed, fields, first, actions, over) in enumerate(results, begin['episode']):
         unused = 0 if len(first) else unused + 1
-        if unused == 50: raise ValueError(f'frames: none of 50 episodes in a row fills {frames} frames; ask for fewer, a smaller skip or a longer tail')
+        if unused == 50:
+            raise ValueError(f'frames: none of 50 episodes in a row fills {frames} frames; ask for fewer, a smaller skip or a longer tail')
         for i in range(begin['clip'] if e == begin['episode'] else 0, len(first)):
             if len(writer) == clips: break
             clip = {k: v[i] for k, v in zip(FIELDS, fields) if v.shape[-1] or k != 'states'}
@@ -179,7 +184,7 @@ def _check_numbers(tail, **least_one):
         if v is not None and (v != int(v) or v < 1): raise ValueError(f'{name}: expected a whole number of at least 1, got {v}')
     if tail != int(tail) or tail < 0: raise ValueError(f'tail: expected a whole number of at least 0, got {tail}')
 
-# %% ../nbs/13_record.ipynb #da729713
+# %% ../nbs/13_record.ipynb #658484bd
 def record(
     env_id: str,           # a gymnasium environment, or 'module:Name-v0'
     path,                  # the dataset's directory
@@ -199,15 +204,17 @@ def record(
     progress: bool=True,   # show a bar
     **kwargs,              # the environment's options
 ) -> Path:
-    "Play, photograph, cut into clips and write; goes on where it was interrupted. Raises ValueError (bad numbers, no policy, episodes too short), FileExistsError."
+    "Play, photograph, cut, write; goes on where it was interrupted. ValueError (bad numbers, no policy, episodes too short), FileExistsError."
     _check_numbers(tail, clips=clips, frames=frames, size=size, skip=skip, per_episode=per_episode, longest=longest, workers=workers)
     with closing(make_env(env_id, **kwargs)) as env: make_policy(policy, env, np.random.default_rng(0))  # complain here and not in a worker
     name = policy if isinstance(policy, str) else getattr(policy, '__name__', type(policy).__name__)
     about = dict(env_id=env_id, env=kwargs, action_space=describe_space(env.action_space), skip=skip, seed=seed, policy=name, tail=tail, per_episode=per_episode,
                  longest=longest, versions={m.__name__: m.__version__ for m in (gym, np, h5py, PIL)})
-    writer = Writer(path, 'frames', frames, size, spaces.flatdim(env.action_space), about, shard, seed, test, env.metadata.get('render_fps', 30) / skip, overwrite)
+    fps = env.metadata.get('render_fps', 30) / skip
+    writer = Writer(path, 'frames', frames, size, spaces.flatdim(env.action_space), about, shard, seed, test, fps, overwrite)
     if writer.done > clips: raise ValueError(f'clips: {path} was begun and holds {writer.done} already, got {clips}')
-    job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip, frames=frames, tail=tail, most=per_episode, longest=longest)
+    job = partial(_episode, env_id=env_id, kwargs=kwargs, policy=policy, size=size, seed=seed, skip=skip,
+                  frames=frames, tail=tail, most=per_episode, longest=longest)
     begin = writer.resume or dict(episode=0, clip=0, left_over=0)
     with (closing(_in_order(job, workers or min(os.cpu_count() or 1, 4), begin['episode'])) as results,
           tqdm(total=clips, initial=writer.done, unit='clip', desc='recording', disable=not progress) as bar):
@@ -233,7 +240,7 @@ def replay(
     if len(items) < len(played): raise ValueError(f'actions: the time limit of {clips.about["env_id"]} ended clip {i} early')
     return {k: np.stack(v)[-clips.frames:] for k, v in zip(FIELDS, zip(*items))}
 
-# %% ../nbs/13_record.ipynb #ec991ed3
+# %% ../nbs/13_record.ipynb #c90e60af
 @call_parse
 def oniris_record(
     env:str='LunarLander-v3', # a gymnasium environment, or module:Name-v0
@@ -255,13 +262,15 @@ def oniris_record(
 ):
     "Record clips of an environment: a dataset for oniris_train. Goes on where it was interrupted."
     try: kwargs = dict(json.loads(options))
-    except (ValueError, TypeError) as e: raise ValueError(f"options: expected a JSON object like '{{\"continuous\": true}}', got {options!r} ({e})") from e
+    except (ValueError, TypeError) as e:
+        raise ValueError(f"options: expected a JSON object like '{{\"continuous\": true}}', got {options!r} ({e})") from e
     if os.getcwd() not in sys.path: sys.path.append(os.getcwd())  # where a module of your own lies
     out, start = Path(out or f"data/{env.replace(':', '-').replace('/', '-')}"), time.perf_counter()
     before = _clips_in(out)
     if before: print(f'{out}: {before} clips are there already; going on')
     try: record(env, out, clips, frames, size, policy, seed, skip, tail, each or None, longest, test, workers or None, shard, overwrite, **kwargs)
-    except KeyboardInterrupt: raise SystemExit(f'\nstopped: {_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there')
+    except KeyboardInterrupt:
+        raise SystemExit(f'\nstopped: {_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there')
     made, took = Clips(out), time.perf_counter() - start
     new, held = len(made) - (0 if overwrite else before), sum(made.index['test'])
     print(f"{out}: {len(made)} clips of {frames} frames, {size}x{size}, {held} of them held out; {sum(s['bytes'] for s in made.index['shards']) / 1e6:.1f} MB; "
