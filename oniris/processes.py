@@ -95,7 +95,7 @@ def local_device() -> torch.device:
     if not launched(): return default_device()
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if torch.cuda.is_available() and not _flag('ACCELERATE_USE_CPU') else torch.device('cpu')
 
-# %% ../nbs/15_processes.ipynb #c7fde56a
+# %% ../nbs/15_processes.ipynb #fe5e4f7a
 class _Whole:
     "A state to be saved"
     def __init__(self, state): self.state = state
@@ -126,7 +126,7 @@ class Sharded(Several):
         for g, ns in zip(opt.param_groups, groups): g['params'] = [now[n] for n in ns]
         state['state'] = {i: {k: v if k == 'step' else self._cut(v, now[self.names[i]]) for k, v in s.items()} for i, s in state['state'].items()}
         opt.load_state_dict(state)
-        for average in ema.averages if ema else (): average.update({n: self._cut(v, now[n]) for n, v in average.items()})
+        for average in getattr(ema, 'averages', ()): average.update({n: self._cut(v, now[n]) for n, v in average.items()})
         return loss_at
     @staticmethod
     def _cut(v, p):
@@ -135,7 +135,8 @@ class Sharded(Several):
         return distribute_tensor(v.reshape(p.shape).to(p.device), p.device_mesh, p.placements)
     def _join(self, x, name=None):
         "A state with whole tensors; the keys on the way say of which parameter"
-        if isinstance(x, dict): return {k: self._join(v, k if k in self.shapes else self.names[k] if isinstance(k, int) else name) for k, v in x.items()}
+        of = lambda k: k if k in self.shapes else self.names[k] if isinstance(k, int) and k < len(self.names) else name
+        if isinstance(x, dict): return {k: self._join(v, of(k)) for k, v in x.items()}
         if isinstance(x, (list, tuple)): return type(x)(self._join(v, name) for v in x)
         return x.full_tensor().cpu().reshape(self.shapes[name]) if hasattr(x, 'full_tensor') else x
     def more(self, yes):

@@ -118,7 +118,7 @@ def _start(machine, out, model, things, config, steps) -> dict:
         load_checkpoint(out, model, things)
     return {'best': None, **at}
 
-# %% ../nbs/15_train.ipynb #c6b4edb9
+# %% ../nbs/15_train.ipynb #ebf43632
 def _held_out(model, validate, step):
     "What `validate` says of the model in evaluation mode, as `held_out_…`"
     training = model.training
@@ -132,12 +132,19 @@ def _seed(kind, seed):
     torch.default_generator.manual_seed(seed)
     if kind == 'cuda': torch.cuda.manual_seed(seed)
 
+def _picture(out, panels):
+    "Draws the dashboard; a picture that cannot be drawn is no reason to end a run"
+    try: plt.close(dashboard(out, *panels, path=out/'dashboard.png'))
+    except Exception as e:
+        plt.close() # what there was of it
+        warnings.warn(f'no dashboard: {type(e).__name__}: {e}')
+
 def _put_together(said):
     "What all processes say of a step -> the loss of the batch, its logs, and the first reason to stop"
     parts = [p for mine, _ in said for p in mine]
     return sum(float(l) for l, _ in parts) / len(parts), merge_parts([logs for _, logs in parts]), next((why for _, why in said if why), None)
 
-# %% ../nbs/15_train.ipynb #5d611e47
+# %% ../nbs/15_train.ipynb #5facfb55
 def train(model: nn.Module,       # trained in place
           loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step). Of n > 1 parts: (step, part=(i, n))
           steps: int,             # total, including those made before a resume
@@ -216,7 +223,7 @@ def train(model: nn.Module,       # trained in place
                     machine.once(lambda: save_checkpoint(out, saved[0], at, saved[1], keep))
                 else: warnings.warn(f'step {now}: the weights are not finite and are not saved')
             if dashboard_every and (why or last or now % dashboard_every == 0):
-                machine.once(lambda: plt.close(dashboard(out, *panels, path=out/'dashboard.png')))
+                machine.once(lambda: _picture(out, panels))
             if why: break
         if first and hasattr(watch, 'draw'): watch.draw()                              # a last picture
     return {**{k: at[k] for k in ('step', 'skipped', 'seconds', 'best')}, 'reason': why or 'done'}
