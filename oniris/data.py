@@ -6,8 +6,8 @@
 __all__ = ['NAMES', 'KINDS', 'RAGGED', 'NUMBERS', 'INDEX', 'action_vector', 'action_from', 'describe_space', 'space_from',
            'check_actions', 'DataError', 'file_sha256', 'Writer', 'read_index', 'Clips', 'Batch', 'batches']
 
-# %% ../nbs/12_data.ipynb #91ca16aa
-import functools, hashlib, itertools, json, math, os, re, secrets, signal
+# %% ../nbs/12_data.ipynb #976cc866
+import functools, hashlib, io, itertools, json, math, os, signal
 from pathlib import Path
 from typing import NamedTuple
 import h5py
@@ -130,30 +130,28 @@ def _chunk(n, shape, dtype, name):
     t, bytes = shape[0], math.prod(shape) * np.dtype(dtype).itemsize
     return 1, math.ceil(t / math.ceil(bytes / 2**18)), *shape[1:]
 
-# %% ../nbs/12_data.ipynb #b5621b7c
+# %% ../nbs/12_data.ipynb #d3a15ab6
 def _write_shard(path, clips, number, mark, layout):
-    "Write one file of clips (dicts of arrays) under a temporary name, bring it to the disk and rename it. Returns its entry in the index."
-    tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
-    try:
-        with h5py.File(tmp, 'w', libver=('v110', 'v110')) as f:  # the first version whose own records carry checksums as well
-            f.attrs.update(shard=number, arguments=mark)
-            def new(name, shape, dtype, **how):
-                return f.create_dataset(name, shape, dtype, **(dict(chunks=shape, fletcher32=True) | how if math.prod(shape) else {}))
-            for name, (shape, dtype) in layout.items():
-                packed = dict(compression='gzip', compression_opts=1) if name == 'frames' and dtype is np.uint8 else {}
-                v = new(name, (len(clips), *shape), dtype, chunks=_chunk(len(clips), shape, dtype, name), **packed)
-                for i, clip in enumerate(clips): v[i] = clip[name]
-            for name, dtype in RAGGED.items():  # HDF5's own arrays of various lengths have no checksums
-                if name not in clips[0]: continue
-                flat = np.concatenate([clip[name] for clip in clips])
-                new(name, flat.shape, dtype)[:] = flat
-                new(f'{name}_end', (len(clips),), np.int64)[:] = np.cumsum([len(clip[name]) for clip in clips])
-            for name in NUMBERS: new(name, (len(clips),), np.int64)[:] = [clip[name] for clip in clips]
-        with open(tmp, 'rb') as f: os.fsync(f.fileno())
-        entry = dict(file=path.name, sha256=file_sha256(tmp), bytes=tmp.stat().st_size, clips=len(clips))
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-    return entry
+    "Write one file of clips (dicts of arrays), whole or not at all. Returns its entry in the index."
+    memory = io.BytesIO()  # HDF5 has no good way to hear that a disk is full
+    with h5py.File(memory, 'w', libver=('v110', 'v110')) as f:  # the first version whose own records carry checksums as well
+        def new(name, shape, dtype, **how):
+            return f.create_dataset(name, shape, dtype, **(dict(chunks=shape, fletcher32=True) | how if math.prod(shape) else {}))
+        f.attrs.update(shard=number, arguments=mark)
+        for name, (shape, dtype) in layout.items():
+            packed = dict(compression='gzip', compression_opts=1) if name == 'frames' and dtype is np.uint8 else {}
+            v = new(name, (len(clips), *shape), dtype, chunks=_chunk(len(clips), shape, dtype, name), **packed)
+            for i, clip in enumerate(clips): v[i] = clip[name]
+        for name, dtype in RAGGED.items():  # HDF5's own arrays of various lengths have no checksums
+            if name not in clips[0]: continue
+            flat = np.concatenate([clip[name] for clip in clips])
+            new(name, flat.shape, dtype)[:] = flat
+            new(f'{name}_end', (len(clips),), np.int64)[:] = np.cumsum([len(clip[name]) for clip in clips])
+        for name in NUMBERS: new(name, (len(clips),), np.int64)[:] = [clip[name] for clip in clips]
+    data = memory.getvalue()
+    try: write_atomic(path, data)
+    except OSError as e: raise OSError(e.errno, f'{e.strerror}; what was written before is whole, and writing can go on', str(path)) from e
+    return dict(file=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), clips=len(clips))
 
 # %% ../nbs/12_data.ipynb #cefc5e92
 def file_sha256(
