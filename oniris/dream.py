@@ -41,7 +41,7 @@ def _tensors(x, name=''):
     inside = enumerate(x) if isinstance(x, (list, tuple)) else x.items() if isinstance(x, dict) else getattr(x, '__dict__', {}).items()
     return {k: v for i, u in inside for k, v in _tensors(u, f'{name}.{i}').items()}
 
-# %% ../nbs/22_dream.ipynb #a0aaf287
+# %% ../nbs/22_dream.ipynb #8ac899c2
 def _known(**sizes): return {k: v for k, v in sizes.items() if v is not None}
 
 class Dreamer:
@@ -86,7 +86,7 @@ class Dreamer:
         self.amp = amp_dtype(self.device) if amp is None and gpu else amp
         self.graph = gpu and not getattr(sampler, 'keywords', {}).get('S_churn') if graph is None else graph and gpu
         self._levels, self._source, self._captured = _Levels(self.sigmas, self.device), denoiser, None
-        self.cache = self.decoding = self.cond = None
+        self.cache = self.decoding = self.cond = self.latents = None    # latents: those of the last step, `b block c h w`
         self.ages, self.seeds = [], []
 
     @property
@@ -125,7 +125,7 @@ class Dreamer:
         action = self._actions(action, self.b, self.stride, one=self.stride == 1)
         noise = [self._noise(stream, self.seeds, self.ages, self._shape) for stream in ('start', 'context')]
         z = (self._replay if self.graph else self._make)(*noise, action)
-        self.ages = [age + self.block for age in self.ages]
+        self.ages, self.latents = [age + self.block for age in self.ages], z
         return self._frames(z)
 
     def rollout(self,
@@ -342,7 +342,7 @@ def from_run(cls: Dreamer,
         for m in mp_layers(self.denoiser): m.weight.data = m.weight.data.to(self.amp)
     return self
 
-# %% ../nbs/22_dream.ipynb #ad294a9f
+# %% ../nbs/22_dream.ipynb #880f98af
 @patch
 def _capture(self: Dreamer, inputs): # -> graph, the tensors that it reads, the one that it writes
     inputs = [None if u is None else u.clone() for u in inputs]
@@ -353,7 +353,7 @@ def _capture(self: Dreamer, inputs): # -> graph, the tensors that it reads, the 
             for _ in range(3): self._make(*inputs)                        # libraries choose their kernels, masks are made
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph): out = self._make(*inputs)
+        with torch.cuda.graph(graph, capture_error_mode='thread_local'): out = self._make(*inputs)
     finally: self.cache = (self.cache or before).copy_(before)            # trial runs were no part of the dream
     return graph, inputs, out
 
