@@ -7,7 +7,7 @@ __all__ = ['mse_loss', 'worst_loss', 'soft_clamp', 'gaussian_nll', 'draw', 'nois
            'pair_loss', 'adaptive_weight', 'VAELoss', 'video_batch', 'vae_pictures', 'vae_panels', 'train_vae',
            'parse_strides', 'train_clips', 'oniris_train_vae']
 
-# %% ../nbs/19_vaeloss.ipynb #4624d383
+# %% ../nbs/19_vaeloss.ipynb #45dff87f
 import math
 import os
 from functools import partial
@@ -23,7 +23,8 @@ from .core import check_shape, from_uint8, generator, plot_style, seed_for
 from .data import Clips
 from .videos import import_videos
 from .checkpoint import read_log
-from .train import cosine, dashboard, launched, local_device, smooth, train
+from .processes import launched, local_device
+from .train import cosine, dashboard, smooth, train
 from .codec import worst_pixels_loss
 from .vae import VAE
 
@@ -219,7 +220,7 @@ def video_batch(clips,       # a dataset of frames, or uint8 `n t H W 3`
         x = from_uint8(np.stack([clips[c, s:s + length] for c, s in at]))
     return torch.where(flip[own, None, None, None, None], x.flip(-1), x)
 
-# %% ../nbs/19_vaeloss.ipynb #e0d0cc53
+# %% ../nbs/19_vaeloss.ipynb #6a8f0375
 @torch.no_grad()
 def vae_pictures(vae, video: Tensor): # codec; `1 t 3 H W` -> `4 t 3 H W` in [-1,1]
     "Originals, reconstructions, the size of the error, and the decoder's own doubt, sigma = exp(logvar/2), on the same scale (white: an error of 1/2)"
@@ -230,7 +231,7 @@ def vae_pictures(vae, video: Tensor): # codec; `1 t 3 H W` -> `4 t 3 H W` in [-1
 def vae_panels(out,           # the run's directory
                vae,           # whose state at the time of drawing is shown
                video: Tensor, # `1 t 3 H W`: to be reconstructed
-               every=5,       # show each fifth frame
+               shown=3,       # frames to show
               ) -> list:      # functions of an axis, for `dashboard`
     "The loss's parts; original and reconstruction; error and doubt"
     def terms(ax):
@@ -239,7 +240,7 @@ def vae_panels(out,           # the run's directory
             ax.plot([r['step'] for r in log], smooth([math.nan if r.get(k) is None else r[k] for r in log], len(log) / 30), label=k)
         ax.set(xlabel='step', title='parts, before their weights'); ax.set_yscale('symlog', linthresh=.01); ax.legend(fontsize=7, ncols=2)
     def frames(ax, which, title):
-        rows = vae_pictures(vae, video)[which, ::every].cpu() / 2 + .5
+        rows = vae_pictures(vae, video)[which, ::math.ceil(video.shape[1] / shown)].cpu() / 2 + .5
         ax.imshow(rearrange(rows, 'r t c h w -> (r h) (t w) c')); ax.set(title=title, xticks=[], yticks=[])
     return [terms] + [partial(frames, which=slice(i, i + 2), title=s) for i, s in ((0, 'original, reconstruction'), (2, 'error, doubt'))]
 
@@ -275,7 +276,7 @@ def train_vae(vae,           # trained in place
         vae.save_pretrained(out)
     return result
 
-# %% ../nbs/19_vaeloss.ipynb #960a7b2d
+# %% ../nbs/19_vaeloss.ipynb #4326a649
 def parse_strides(text: str) -> tuple: # '2x4,2x1' -> ((2, 2), (4, 1)): strides in time, in space, level by level
     "ValueError unless every level is two whole numbers with an x between them"
     try: levels = [tuple(int(n) for n in level.split('x')) for level in text.split(',')]
@@ -292,9 +293,7 @@ def train_clips(data,    # a dataset's directory, or a folder of videos
     data, folder = Path(data), Path(folder)
     if not (data/'index.json').exists():
         if launched(): raise ValueError(f'{data}: expected a dataset; of several processes none may import videos: oniris_import does it beforehand')
-        if not (folder/'index.json').exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            import_videos(data, folder, frames=frames, size=size)
+        if not (folder/'index.json').exists(): import_videos(data, folder, frames=frames, size=size)
         data, asked = folder, Clips(folder).about['asked']
         if asked['frames'] != frames or (size and asked['size'] != [size, size]):
             raise ValueError(f"{folder} was imported with {asked['frames']} frames of {asked['size']}, now {frames} of {size} are asked for: remove it first")
@@ -303,15 +302,15 @@ def train_clips(data,    # a dataset's directory, or a folder of videos
     held = Clips(data, 'test') if any(clips.index['test']) else clips
     return clips, from_uint8(held[0]['frames'])[None]
 
-# %% ../nbs/19_vaeloss.ipynb #b478f67b
+# %% ../nbs/19_vaeloss.ipynb #ee3c8244
 @call_parse
 def oniris_train_vae(data:str=None,           # a recorded dataset's directory, or a folder of videos
                      out:str='runs/vae',      # directory of the run; a run that is already there goes on
                      steps:int=20000,         # optimizer steps
                      batch:int=8,             # clips in a batch
                      length:int=16,           # frames of a clip
-                     strides:str='1x4,2x2,2x1', # time x space of each level
-                     channels:str='3,64,128,16', # of the frames, between the levels, of the latents
+                     strides:str='2x4,2x2',   # time x space of each level
+                     channels:str='3,64,16',  # of the frames, between the levels, of the latents
                      blocks:int=1,            # residual blocks of a level
                      latents:str='rms',       # or 'gaussian', which wants --kl
                      kl:float=0.,             # weight of the group divergence
