@@ -240,7 +240,7 @@ def replay(
     if len(items) < len(played): raise ValueError(f'actions: the time limit of {clips.about["env_id"]} ended clip {i} early')
     return {k: np.stack(v)[-clips.frames:] for k, v in zip(FIELDS, zip(*items))}
 
-# %% ../nbs/13_record.ipynb #c90e60af
+# %% ../nbs/13_record.ipynb #0123d73e
 @call_parse
 def oniris_record(
     env:str='LunarLander-v3', # a gymnasium environment, or module:Name-v0
@@ -269,6 +269,7 @@ def oniris_record(
     before = _clips_in(out)
     if before: print(f'{out}: {before} clips are there already; going on')
     try: record(env, out, clips, frames, size, policy, seed, skip, tail, each or None, longest, test, workers or None, shard, overwrite, **kwargs)
+    except FileExistsError as e: raise SystemExit(f'{e}: --overwrite does, or choose another --out') from e
     except KeyboardInterrupt:
         raise SystemExit(f'\nstopped: {_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there')
     made, took = Clips(out), time.perf_counter() - start
