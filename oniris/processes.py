@@ -26,7 +26,7 @@ def merge_parts(parts: list[dict]) -> dict: # logs of the parts in order -> logs
         return sum(vs) / len(vs) if isinstance(vs[0], (float, Tensor, np.generic)) else vs[0]
     return {k: merge([p[k] for p in parts]) for k in parts[0]}
 
-# %% ../nbs/15_processes.ipynb #1f045507
+# %% ../nbs/15_processes.ipynb #c6712572
 class Alone:
     "One process: what a training loop asks of the machine it runs on"
     rank, world = 0, 1
@@ -35,6 +35,7 @@ class Alone:
     def more(self, yes): return nullcontext()                      # inside, gradients are kept back if more parts are to come
     def gather(self, x): return [x]                                # what each process says, in order
     def portable(self, model, things): return model, things        # as if there were one process: what can be saved
+    def done(self, model, ema): pass                               # gives both back as they were given
     def once(self, f):
         "f() by the first process alone; if it fails, all fail"
         error = None
@@ -114,7 +115,7 @@ def first_process():
     if not launched(): yield; return
     with _accelerate().PartialState().main_process_first(): yield
 
-# %% ../nbs/15_processes.ipynb #fe5e4f7a
+# %% ../nbs/15_processes.ipynb #783289a7
 class _Whole:
     "A state to be saved"
     def __init__(self, state): self.state = state
@@ -130,7 +131,7 @@ class Sharded(Several):
     def wrap(self, model, opt, ema, loss_at):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
-        self.copy = copy.deepcopy(model).cpu() if self.rank == 0 else None
+        self.copy = copy.deepcopy(model).cpu()
         self.shapes = {n: p.shape for n, p in model.named_parameters()}
         names, state = {p: n for n, p in model.named_parameters()}, opt.state_dict()
         groups = [[names[p] for p in g['params']] for g in opt.param_groups]
@@ -163,8 +164,12 @@ class Sharded(Several):
         return nullcontext()
     def portable(self, model, things):
         weights, things = self._join(model.state_dict()), {k: _Whole(self._join(thing.state_dict())) for k, thing in things.items()} # all have to send
-        if self.copy: self.copy.load_state_dict(weights)
+        self.copy.load_state_dict(weights)
         return self.copy, things
+    def done(self, model, ema):
+        whole, averages = self.portable(model, {})[0].to(self.device), [self._join(a) for a in getattr(ema, 'averages', ())]
+        for mine, joined in zip(getattr(ema, 'averages', ()), averages): mine.update({n: v.to(self.device) for n, v in joined.items()})
+        model.__class__, model.__dict__ = type(whole), whole.__dict__ # who holds the model holds a plain one again
 
 # %% ../nbs/15_processes.ipynb #8c417d1f
 def engine(model: nn.Module) -> Alone: # `Alone`, `Several`, or `Sharded`

@@ -144,7 +144,7 @@ def _put_together(said):
     parts = [p for mine, _ in said for p in mine]
     return sum(float(l) for l, _ in parts) / len(parts), merge_parts([logs for _, logs in parts]), next((why for _, why in said if why), None)
 
-# %% ../nbs/15_train.ipynb #5facfb55
+# %% ../nbs/15_train.ipynb #c628ff76
 def train(model: nn.Module,       # trained in place
           loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step). Of n > 1 parts: (step, part=(i, n))
           steps: int,             # total, including those made before a resume
@@ -225,6 +225,7 @@ def train(model: nn.Module,       # trained in place
             if dashboard_every and (why or last or now % dashboard_every == 0):
                 machine.once(lambda: _picture(out, panels))
             if why: break
+        machine.done(model, ema)
         if first and hasattr(watch, 'draw'): watch.draw()                              # a last picture
     return {**{k: at[k] for k in ('step', 'skipped', 'seconds', 'best')}, 'reason': why or 'done'}
 
