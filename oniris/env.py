@@ -127,8 +127,8 @@ def reward_error(head, z, actions, rewards, done, # as in `reward_loss`
     return dict(r2=r2(p, r), mae=float((p - r).abs().mean()), mae_mean=float((r - r.mean()).abs().mean()), r2_return=r2(*returns),
                 precision=right / max(n_alarms, 1), recall=right / max(n_ends, 1), ends=n_ends, alarms=n_alarms)
 
-# %% ../nbs/24_env.ipynb #9f376cee
-def _rewarded(run, data, split):
+# %% ../nbs/24_env.ipynb #b362be0d
+def _rewarded(run, data, split, bar=True):
     "Clips of latents with rewards: dicts; frames are encoded, once"
     clips = Clips(data, split)
     if missing := {'rewards', 'done'} - set(clips[0]): raise ValueError(f'{data}: expected clips with rewards and done, {sorted(missing)} are missing')
@@ -136,7 +136,7 @@ def _rewarded(run, data, split):
         check_codec(clips, run.codec)
         return clips
     latents = lambda f: encode_clip(run.codec, f) if run.codec else from_uint8(f).numpy()
-    return [grouped(c, run.time_stride) | dict(frames=latents(c['frames'])) for c in tqdm(map(clips.__getitem__, range(len(clips))), 'encoding', len(clips), leave=False)]
+    return [grouped(c, run.time_stride) | dict(frames=latents(c['frames'])) for c in tqdm(map(clips.__getitem__, range(len(clips))), 'encoding', len(clips), leave=False, disable=not bar)]
 
 def _stack(clips, which, device):
     "Clips as tensors: latents, actions, rewards, done"
@@ -144,7 +144,7 @@ def _stack(clips, which, device):
     z, *rest = (torch.from_numpy(np.stack([c[k] for c in each])).to(device) for k in ('frames', 'actions', 'rewards', 'done'))
     return z.float(), *rest
 
-# %% ../nbs/24_env.ipynb #1d94a74a
+# %% ../nbs/24_env.ipynb #fecad1d6
 def train_reward(
     run,        # a `Run`, its directory or its id on the hub
     steps=2000, # optimizer steps
@@ -158,11 +158,11 @@ def train_reward(
     device=None,
     **kwargs,   # of `train`: `every`, `minutes`, `bar` …
 ):              # head; its errors on held-out clips
-    "Train a run's reward head. ValueError if there are no data, or no rewards in them; DataError for latents of another codec"
+    "Train a run's reward head; goes on where it was interrupted. ValueError if there are no data, or no rewards in them; DataError for latents of another codec"
     run = run if isinstance(run, Run) else load_run(run, device)
     data, out = data or run.data, Path(out or run.path / 'reward')
     if data is None: raise ValueError(f'{run.path}: the dataset it was trained on is not here; give one with rewards')
-    clips, held = _rewarded(run, data, 'train'), _rewarded(run, data, 'test')
+    clips, held = (_rewarded(run, data, split, kwargs.get('bar', True)) for split in ('train', 'test'))
     device, some = next(run.denoiser.parameters()).device, np.random.default_rng(seed).permutation(len(clips))[:256]
     z, a, r, d = _stack(clips, some, 'cpu')
     with torch.random.fork_rng(devices=[]):
@@ -171,8 +171,9 @@ def train_reward(
     def loss_at(step):
         g = generator(seed, step, 'reward')
         return reward_loss(head, *_stack(clips, torch.randint(len(clips), (batch,), generator=g), device), g, noise)
-    config = dict(head=head.config, steps=steps, batch=batch, lr=lr, noise=noise, seed=seed)
-    train(head, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), opt=torch.optim.AdamW(head.parameters(), betas=(.9, .99)), config=config, **kwargs)
+    config = dict(head=head.config, data=Clips(data).hash, steps=steps, batch=batch, lr=lr, noise=noise, seed=seed)
+    end = train(head, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), opt=torch.optim.AdamW(head.parameters(), betas=(.9, .99)), config=config, **kwargs)
+    if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same call goes on from there")
     errors = reward_error(head.eval(), *_stack(held, range(len(held)), device))
     head.save_pretrained(out)
     write_atomic(out / 'errors.json', json.dumps(errors, indent=1).encode())
@@ -211,7 +212,7 @@ def _find_head(run, reward):
     if reward is True: raise FileNotFoundError(f'{run.path}/reward: no reward head; oniris_train_reward --run {run.path} makes one')
     if reward is None: warn(f'{run.path} has no reward head: every reward is 0 and only the horizon ends an episode. oniris_train_reward --run {run.path} makes one')
 
-# %% ../nbs/24_env.ipynb #1b05ab40
+# %% ../nbs/24_env.ipynb #3b3bbe96
 class _Dreams:
     "n dreams of one run, side by side: what both environments are made of"
     def __init__(self, n, run, render_mode=None, horizon=200, reward=None, threshold=.5, device=None, **settings):
@@ -243,8 +244,10 @@ class _Dreams:
     def begin(self, rows, rngs, options=None): # -> which starts they got
         "Begin these rows anew, each with its own generator"
         given, n = (options or {}).get('start'), len(self.run.starts['frames'])
-        if given is not None and given not in range(n): raise ValueError(f'start: expected 0 to {n - 1}, got {given!r}')
-        which = np.array([self.alive[rng.integers(len(self.alive))] if given is None else int(given) for rng in rngs])
+        which = np.array([self.alive[rng.integers(len(self.alive))] for rng in rngs]) if given is None else np.asarray(given)
+        if which.dtype.kind not in 'iu' or which.shape not in ((), (len(rows),)) or (which < 0).any() or (which >= n).any():
+            raise ValueError(f'start: expected a number from 0 to {n - 1}, or one for each of {len(rows)} rows, got {given!r}')
+        which = np.broadcast_to(which, len(rows))
         seeds = [int(rng.integers(2**31)) for rng in rngs]
         if self.dreamer.b: self.dreamer.reset_some(list(rows), *self._context(which), seed=seeds)
         else: self.dreamer.reset(*self._context(which), seed=seeds)
@@ -304,7 +307,7 @@ class DreamEnv(gym.Env):
 if 'oniris/Dream-v0' not in gym.registry: # once, however often the module is reloaded
     gym.register('oniris/Dream-v0', entry_point='oniris.env:DreamEnv', vector_entry_point='oniris.env:DreamVectorEnv')
 
-# %% ../nbs/24_env.ipynb #193c50bb
+# %% ../nbs/24_env.ipynb #5be33d8a
 class DreamVectorEnv(VectorEnv):
     "Many dreams of one run, all in one call of the network; row i seeded with s dreams what `DreamEnv` seeded with s dreams"
     metadata = dict(render_modes=['rgb_array'], render_fps=10, autoreset_mode=AutoresetMode.NEXT_STEP)
@@ -324,7 +327,7 @@ class DreamVectorEnv(VectorEnv):
 
     def reset(self, *,
         seed=None,    # row i gets seed + i; or a list of seeds; None goes on drawing
-        options=None, # dict(start=i); dict(reset_mask=bool (n)): only these rows
+        options=None, # dict(start=i, or one for each row); dict(reset_mask=bool (n)): only these rows
     ):                # pictures uint8 (n h w 3), infos
         "Begin dreams. ValueError for a mask, seeds or a start that do not fit; ResetNeeded if the first reset is one of some rows only"
         one = seed is None or isinstance(seed, (int, np.integer))
