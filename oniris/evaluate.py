@@ -264,7 +264,7 @@ def report_table(report: dict) -> str: # from `evaluate`
     lines += [f"{'met   ' if x['met'] else 'missed'}  {x['what']}: {x['measured'] if x['measured'] is None else round(x['measured'], 3)} (wanted {x['wanted']})" for x in report.get('targets', [])]
     return '\n'.join(lines)
 
-# %% ../nbs/26_evaluate.ipynb #5541c9f3
+# %% ../nbs/26_evaluate.ipynb #7e343053
 COLOURS = {'copy last': 'tab:red', FAIR: 'tab:red', 'dream': 'tab:blue', 'teacher forced': 'tab:purple', 'codec': 'tab:green', 'real': 'grey'}
 
 def _band(ax, x, summary, row, **kw):
@@ -289,7 +289,7 @@ def plot_report(report: dict): # from `evaluate` -> figure
         for row, r in report['following'].items():
             for k, style in ((key, '-'), ('kept', ':')):
                 if k in r: _band(panels['following'], range(1, 1 + report['horizon']), r[k], row, ls=style)
-        panels['following'].set(title=NAMES[key] + (' (dotted: landers kept)' if 'kept' in r else ''), xlabel='frames ahead')
+        panels['following'].set(title=NAMES[key] + ('; dotted: of landers kept' if 'kept' in r else ''), xlabel='frames ahead')
     if 'crowds' in report:
         names = [f'{a}-{b}' for a, b in SPANS[:len(report['crowds']['real'])]]
         for row, r in report['crowds'].items(): panels['crowds'].plot(names, r, '.-', color=COLOURS[row], label=row)
