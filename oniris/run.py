@@ -113,13 +113,13 @@ class Run:
         "The vector that goes with start `i`, (1 e), or None in a world without"
         return torch.from_numpy(self.starts['cond'][i:i + 1]) if 'cond' in self.starts else None
 
-# %% ../nbs/21_run.ipynb #a9755f3c
+# %% ../nbs/21_run.ipynb #71e35f42
 def load_run(
     path,        # a run's directory, or the id of a repository on the Hugging Face hub
     device=None, # where to put the models; the best there is if not given
 ) -> Run:
     "Load a run, hashes checked. FileNotFoundError if there is none, ValueError if something in it is damaged"
-    path = local_folder(path, ('run.json', 'starts.npz', 'world/*', 'codec/*'))
+    path = local_folder(path, ('run.json', 'starts.npz', 'world/*', 'codec/*', 'reward/*'))
     if not (path / 'run.json').is_file(): raise FileNotFoundError(f'{path} holds no run.json: it is no finished run')
     try: page = json.loads((path / 'run.json').read_bytes())
     except ValueError as e: raise ValueError(f'{path}/run.json is not JSON: {e}') from e
