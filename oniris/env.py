@@ -179,10 +179,10 @@ def train_reward(
     write_atomic(out / 'errors.json', json.dumps(errors, indent=1).encode())
     return head, errors
 
-# %% ../nbs/24_env.ipynb #0cbdfb25
+# %% ../nbs/24_env.ipynb #07ddd1a0
 @call_parse
 def oniris_train_reward(
-    run:str,         # directory of a run
+    run:str='runs/demo', # directory of a run
     steps:int=2000,  # optimizer steps
     data:str='',     # a dataset with rewards; what the run was trained on if not given
     batch:int=16,    # clips in a step

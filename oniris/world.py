@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'Preset', 'find_preset', 'make_world', 'cost', 'describe_c
            'dream_again', 'side_by_side', 'denoised_at', 'world_dashboard', 'first_process', 'fit_codec', 'prepare',
            'as_json', 'finish', 'train_world', 'oniris_train']
 
-# %% ../nbs/30_world.ipynb #7f15d1a8
+# %% ../nbs/30_world.ipynb #ba08d3e7
 import copy
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -29,17 +29,20 @@ from .data import Clips, DataError, batches
 from .checkpoint import checkpoints, read_log
 from .processes import launched, local_device
 from .train import cosine, dashboard, train
-from .codec import Codec, FrameAutoEncoder, train_codec
+from .codec import Codec
+from .vae import VAE
+from .vaeloss import train_vae
 from .latents import check_codec, encode_clips
 from .run import Run, load_run, save_run
 from .dream import Dreamer
 
-# %% ../nbs/30_world.ipynb #7e85b371
+# %% ../nbs/30_world.ipynb #2365d778
 @dataclass(frozen=True)
 class Preset:
     "What defines a training run, but for its data. Widths and counts are `UNet`'s, noise levels those of the loss"
-    codec: partial = partial(FrameAutoEncoder, factor=4, channels=8, width=96) # makes the codec, if none is given
-    codec_steps: int = 2500        # to train it
+    codec: partial = partial(VAE, channels=(3, 64, 8), time_strides=(1, 1), space_strides=(4, 1), num_blocks=(1, 0), kernel_t=1) # makes the codec, if none is given
+    fit: partial = partial(train_vae, batch=8, length=1, lr=3e-3) # trains it
+    codec_steps: int = 2500        # for so long
     width: int = 64                # channels of the first level
     mult: tuple = (1, 2)           # widths of the levels, each at half the side of the one before
     blocks: int = 1                # residual blocks a level
@@ -63,12 +66,14 @@ class Preset:
     compile: bool = False          # torch.compile on a GPU
     sampler: dict = field(default_factory=lambda: dict(steps=3)) # how such a world is best dreamed
 
-# %% ../nbs/30_world.ipynb #f4f2c9ed
+# %% ../nbs/30_world.ipynb #d344acb7
 PRESETS = dict(
     lander_cpu=Preset(mirror=(0, 3, 2, 1)),
-    lander_4090=Preset(codec=partial(FrameAutoEncoder, factor=8, channels=32, width=256, blocks=2), codec_steps=20_000, width=192, mult=(1, 2), blocks=2, attend=(0, 1), window=32,
+    lander_4090=Preset(codec=partial(VAE, channels=(3, 64, 256, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), kernel_t=1), codec_steps=20_000,
+                       width=192, mult=(1, 2), blocks=2, attend=(0, 1), window=32,
                        steps=100_000, batch=16, length=48, drop=.1, images=.1, mirror=(0, 3, 2, 1), compile=True),
-    csgo_4090=Preset(codec=partial(FrameAutoEncoder, factor=8, channels=32, width=384, blocks=3), codec_steps=60_000, width=256, mult=(1, 2, 3), blocks=2, attend=(1, 2), window=24,
+    csgo_4090=Preset(codec=partial(VAE, channels=(3, 96, 384, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), kernel_t=1), codec_steps=60_000,
+                     width=256, mult=(1, 2, 3), blocks=2, attend=(1, 2), window=24,
                      steps=200_000, batch=8, accumulate=2, length=32, drop=.1, images=.1, dropout=.05, compile=True))
 
 # %% ../nbs/30_world.ipynb #de1b0ecc
@@ -252,7 +257,7 @@ def world_dashboard(
               lambda ax: _show(ax, strips, 'real and, below each, dreamed'))
     return dashboard(read_log(log), *panels, path=path)
 
-# %% ../nbs/30_world.ipynb #84fd311e
+# %% ../nbs/30_world.ipynb #6317e25f
 @contextmanager
 def first_process():
     "Of several processes the first goes ahead; the others follow when it is through, and find what it made"
@@ -272,13 +277,13 @@ def fit_codec(
     device='cpu',
     **kwargs,          # of `train`: every, minutes, bar …
 ) -> Codec:            # frozen
-    "Train the preset's codec on single frames, or load it if that has been done. ValueError if it does not divide the frames"
+    "Train the preset's codec, or load it if that has been done. ValueError if it does not divide the frames"
     if (Path(out) / 'config.json').is_file(): return Codec.from_pretrained(out).to(device).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed) # initial weights
         codec = preset.codec().to(device)
     if any(side % codec.factor for side in clips.size): raise ValueError(f'{clips.path}: frames of {clips.size[0]}x{clips.size[1]}, expected sides that {codec.factor} divides')
-    _finished(train_codec(codec, clips, preset.codec_steps, out, seed=seed, mirror=preset.mirror is not None, **kwargs))
+    _finished(preset.fit(codec, clips, preset.codec_steps, out, seed=seed, mirror=preset.mirror is not None, **kwargs))
     with first_process(): codec.eval().requires_grad_(False).save_pretrained(out)
     return codec
 
@@ -302,13 +307,13 @@ def prepare(
     if Clips(latents).about['source'] != clips.hash: raise DataError(f'{latents} was made from another dataset than {clips.path}: choose another --out')
     return codec, latents
 
-# %% ../nbs/30_world.ipynb #25779af3
+# %% ../nbs/30_world.ipynb #537b4502
 def as_json(
     preset: Preset,
 ) -> dict:
     "A preset as it is written beside a run"
-    p = preset.codec
-    return asdict(replace(preset, codec=None)) | dict(codec=dict(name=p.func.__name__, **p.keywords))
+    made = lambda p: dict(name=p.func.__name__, **p.keywords)
+    return asdict(replace(preset, codec=None, fit=None)) | dict(codec=made(preset.codec), fit=made(preset.fit))
 
 def finish(
     out, world, codec, loss, ema, preset,
@@ -366,7 +371,7 @@ def train_world(
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #e9168981
+# %% ../nbs/30_world.ipynb #49da6168
 @call_parse
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
@@ -384,6 +389,7 @@ def oniris_train(
     keep:int=3,         # checkpoints to keep
     preview:int=0,      # steps between pictures of what the world dreams; 0: at the end
     minutes:float=None, # time budget of the world's training
+    tensorboard:bool=False, # write the log for TensorBoard too
     workers:int=0,      # processes that read batches ahead
     seed:int=0,         # of weights, batches and noise
     device:str=None,    # the best there is if not given
@@ -396,5 +402,5 @@ def oniris_train(
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
     if there and resume == 'never' or not there and resume == 'must': raise SystemExit(f"{out} holds {'a run already' if there else 'no run'}, and --resume is {resume}")
     plot_style()
-    train_world(data, out, chosen, codec, seed, every, preview, workers, device, keep=keep, minutes=minutes)
+    train_world(data, out, chosen, codec, seed, every, preview, workers, device, keep=keep, minutes=minutes, tensorboard=tensorboard)
     print(f'{out}: run.json, dream.gif, dashboard.png. Dream on with: oniris_dream --run {out}')
