@@ -81,7 +81,7 @@ class Keys:
 def _whole(v): return isinstance(v, (int, np.integer)) and not isinstance(v, bool)
 def _wrong(combo, wanted, what): raise ValueError(f'keys: {combo!r}: expected {wanted}, got {what!r}')
 
-# %% ../nbs/25_play.ipynb #457bedab
+# %% ../nbs/25_play.ipynb #5d179540
 KNOWN = { # (environment, kind of space) -> keys, rest, names
     ('LunarLander', 'Discrete'): (dict(left=1, up=2, right=3), 0, ('nothing', 'left engine', 'main engine', 'right engine')),
     ('LunarLander', 'Box'): (dict(left=(1, -1.), up=(0, 1.), right=(1, 1.)), None, ('main engine', 'side engine')),
@@ -108,7 +108,7 @@ def default_keys(
     space, names = space_from(about['action_space']), tuple(about.get('action_names', ()))
     if list(names) == csgo_names():
         buttons = dict.fromkeys(('w', 'a', 's', 'd', 'space', 'shift', '1', '2', '3', 'r')) | dict(c='ctrl', mouse1='left', mouse2='right', left='x-60', right='x+60', up='y-20', down='y+20')
-        return Keys(space, {k: (names.index(name or k), 1.) for k, name in buttons.items()}, csgo_vector(), names, mouse=True) # Ctrl and W would close the page
+        return Keys(space, {k: (names.index(name or k), 1.) for k, name in buttons.items()}, csgo_vector(), names, mouse=True)
     family = re.split('[:/]', about.get('env_id', ''))[-1].rpartition('-v')[0]
     if found := KNOWN.get((family, type(space).__name__)): return Keys(space, *found)
     if isinstance(space, spaces.Box):
@@ -151,7 +151,7 @@ class Twin:
         return self.picture
     def close(self): self.env.close()
 
-# %% ../nbs/25_play.ipynb #30ab1f3a
+# %% ../nbs/25_play.ipynb #b9ae2bf9
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
     HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset', compare='compare',
@@ -287,5 +287,5 @@ class Player:
         with tempfile.TemporaryDirectory() as d: return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.run.fps)), scale).read_bytes()
 
 def _number(name, v, low, high, kind=(int, float)):
-    if isinstance(v, bool) or not isinstance(v, kind) or not low <= v <= high: raise ValueError(f"{name}: expected a {'whole ' if kind is int else ''}number from {low:g} to {high:g}, got {str(v)[:40]!r}")
+    if isinstance(v, bool) or not isinstance(v, kind) or not low <= v <= high: raise ValueError(f"{name}: expected a {'whole ' if kind is int else ''}number from {low:g} to {high:g}, got {str(v)[:40]}")
     return v
