@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'Preset', 'find_preset', 'make_world', 'cost', 'describe_cost', 'Lesson', 'held_out_loss', 'choose_average',
-           'dream_again', 'side_by_side', 'denoised_at', 'world_dashboard', 'first_process', 'fit_codec', 'prepare',
-           'as_json', 'finish', 'train_world', 'oniris_train']
+           'dream_again', 'side_by_side', 'denoised_at', 'world_dashboard', 'fit_codec', 'prepare', 'as_json', 'finish',
+           'train_world', 'oniris_train']
 
-# %% ../nbs/30_world.ipynb #ba08d3e7
+# %% ../nbs/30_world.ipynb #98ebf020
 import copy
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from .loss import TwoCopyLoss, motion_weight, plot_loss
 from .ema import PowerEMA
 from .data import Clips, DataError, batches
 from .checkpoint import checkpoints, read_log
-from .processes import launched, local_device
+from .processes import first_process, local_device
 from .train import cosine, dashboard, train
 from .codec import Codec
 from .vae import VAE
@@ -257,14 +256,7 @@ def world_dashboard(
               lambda ax: _show(ax, strips, 'real and, below each, dreamed'))
     return dashboard(read_log(log), *panels, path=path)
 
-# %% ../nbs/30_world.ipynb #6317e25f
-@contextmanager
-def first_process():
-    "Of several processes the first goes ahead; the others follow when it is through, and find what it made"
-    if not launched(): yield; return
-    from accelerate import PartialState
-    with PartialState().main_process_first(): yield
-
+# %% ../nbs/30_world.ipynb #ee4bdc2a
 def _finished(end): # what `train` returned
     "Goes on only if training ended by itself: what somebody interrupted is kept, not used"
     if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same command goes on from there")
