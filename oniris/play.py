@@ -151,11 +151,12 @@ class Twin:
         return self.picture
     def close(self): self.env.close()
 
-# %% ../nbs/25_play.ipynb #b9ae2bf9
+# %% ../nbs/25_play.ipynb #cf4556f5
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
     HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset', compare='compare',
                  record='record', film='film', bind='bind', seen='saw', away='away')
+    most = 500e6 # bytes to record
     def __init__(self,
         run,          # a `Run`, its directory or its id on the hub
         start=0,      # which real start to begin from
@@ -192,9 +193,9 @@ class Player:
         now, self.frame, self.ticks, self.action = time.perf_counter(), self.frame + 1, self.ticks + 1, action
         self.led.append(action); self.times.append(now)
         if self.game: self.game.step(action)
-        if self.recording: self._keep()
+        full = self.recording and self._keep()
         self.next = max(self.next + 1 / (self.run.fps * self.speed), now)
-        return [self.state(pictures=True)]
+        return [self.state(pictures=True)] + ([(dict(type='note', text='recording has ended: the memory for it is full'), [])] if full else [])
 
     def _dream(self):
         start, down = time.perf_counter(), self.down + [k for k in self.tapped if k not in self.down]
@@ -251,8 +252,8 @@ class Player:
         self.game = game
     def bind(self, keys): self.keys = replace(self.keys, bound=keys); self.down = []; return [self.about(), self.state()]
     def record(self, on):
-        if on: self.kept = []; self._keep()
         self.recording = bool(on)
+        if on: self.kept = []; self._keep()
         return [self.state()]
     def film(self, kind='gif'): return [(dict(type='film', name=f'dream.{kind}', mime={'gif': 'image/gif'}.get(kind, 'video/mp4')), [self.film_bytes(kind)])]
 
@@ -272,9 +273,11 @@ class Player:
         discrete = isinstance(self.keys.space, spaces.Discrete) and self.action is not None
         return '' if not discrete else self.keys.names[i] if (i := int(self.action.argmax())) < len(self.keys.names) else f'action {i + int(self.keys.space.start)}'
 
-    def _keep(self, most=500e6):
+    def _keep(self): # -> is the memory for it full?
         self.kept.append((self.picture, self.game.picture if self.game else None))
-        if len(self.kept) * 2 * self.picture.nbytes > most: self.recording = False
+        full = len(self.kept) * 2 * self.picture.nbytes > self.most
+        self.recording &= not full
+        return full
     def film_bytes(self, kind): # 'gif' or 'mp4'
         "What was recorded as a film, the game beside it if it was there all the time. ValueError if nothing was"
         if kind not in ('gif', 'mp4'): raise ValueError(f"film: expected 'gif' or 'mp4', got {kind!r}")

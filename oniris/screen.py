@@ -121,7 +121,7 @@ def play_widget(
     box.player, box.stage = player, stage
     return box
 
-# %% ../nbs/25_screen.ipynb #80653f56
+# %% ../nbs/25_screen.ipynb #77c559ee
 PAGE = ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Oniris</title>'
         '<style>body { background: #0d0e11; margin: 24px; display: flex; justify-content: center }</style><body><script type="module" src="page.js"></script>')
 FILES = {'': ('text/html', lambda: PAGE), 'page.js': ('text/javascript', lambda: "import { connect } from './play.js'; connect(document.body);"), 'play.js': ('text/javascript', front_end)}
@@ -157,7 +157,7 @@ class Server:
         app = self.web.Application(middlewares=[guard])
         app.router.add_get('/{token}/socket', self._talk)
         app.router.add_get('/{token}/{file:.*}', self._file)
-        self.runner = self.web.AppRunner(app, access_log=None) # it would write the token down
+        self.runner = self.web.AppRunner(app, access_log=None, shutdown_timeout=2) # it would write the token down
         await self.runner.setup()
         site = self.web.TCPSite(self.runner, '127.0.0.1', port)
         await site.start()
@@ -189,12 +189,16 @@ class Server:
         if (socket := self.socket) is None: return
         try: self._wait(socket.send_bytes(pack(message, buffers)), 5)
         except Exception: pass # it is gone, or stands still; `away` or the frames not seen will tell
+    async def _shut(self):
+        if self.socket is not None: await self.socket.close(code=1001, message=b'the player has ended')
+        await self.runner.cleanup()
     def close(self):
+        "End the player and its page; a window that shows it is told"
         self.stage.close()
-        self._wait(self.runner.cleanup())
+        self._wait(self._shut())
         self.loop.call_soon_threadsafe(self.loop.stop); self.thread.join(10)
 
-# %% ../nbs/25_screen.ipynb #1d2bed68
+# %% ../nbs/25_screen.ipynb #90caf8b3
 @call_parse
 def oniris_play(run:str='.',    # a run's directory, or the id of its repository on the Hugging Face hub
                 port:int=0,     # of the page; 0 takes any that is free
@@ -208,9 +212,9 @@ def oniris_play(run:str='.',    # a run's directory, or the id of its repository
     "Play a trained run on a web page of this machine. Ctrl-C ends it"
     try: server = Server(Player(run, start, seed, compare=game, device=device or None, **(dict(steps=steps) if steps else {})), port)
     except (FileNotFoundError, ImportError, OSError, ValueError) as e: raise SystemExit(str(e)) # said in a line, and not as a traceback
-    print(f'Play at {server.url}\n(on this machine only; from another, tunnel: ssh -L {server.port}:127.0.0.1:{server.port} …). Ctrl-C ends it.', flush=True)
-    if browse: import webbrowser; webbrowser.open(server.url)
     try:
+        print(f'Play at {server.url}\n(on this machine only; from another, tunnel: ssh -L {server.port}:127.0.0.1:{server.port} …). Ctrl-C ends it.', flush=True)
+        if browse: import webbrowser; webbrowser.open(server.url)
         while server.thread.is_alive(): server.thread.join(1)
     except KeyboardInterrupt: print('\nthe dream is over')
     finally: server.close()
