@@ -151,7 +151,7 @@ class Twin:
         return self.picture
     def close(self): self.env.close()
 
-# %% ../nbs/25_play.ipynb #cf4556f5
+# %% ../nbs/25_play.ipynb #c345a2f6
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
     HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset', compare='compare',
@@ -255,7 +255,7 @@ class Player:
         self.recording = bool(on)
         if on: self.kept = []; self._keep()
         return [self.state()]
-    def film(self, kind='gif'): return [(dict(type='film', name=f'dream.{kind}', mime={'gif': 'image/gif'}.get(kind, 'video/mp4')), [self.film_bytes(kind)])]
+    def film(self, kind='gif'): return [(dict(type='film', name=time.strftime('dream-%Y%m%d-%H%M%S.') + kind, mime={'gif': 'image/gif'}.get(kind, 'video/mp4')), [self.film_bytes(kind)])]
 
     # what it shows
     def state(self, pictures=False):

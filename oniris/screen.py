@@ -53,14 +53,14 @@ def _custom_widget(): # made when it is needed: anywidget is an extra
     import anywidget
     return type('DreamPlayer', (anywidget.AnyWidget,), dict(_esm=front_end()))
 
-# %% ../nbs/25_screen.ipynb #20f3d5f4
+# %% ../nbs/25_screen.ipynb #ac555e86
 class PlainPlayer(widgets.VBox):
     "The player made of Jupyter's own widgets: one button for each key"
     def __init__(self,
         post, # post(message)
     ):
         self.hearing, self.size = None, None
-        W, self.screen, self.status = widgets, widgets.Image(format='png', width=320), widgets.Label()
+        W, self.screen, self.strip, self.status = widgets, *(widgets.Image(format='png', layout=dict(align_self='flex-start')) for _ in range(2)), widgets.Label()
         self.held = W.ToggleButtons(options=[('nothing', '')], description='key')
         self.playing, self.compare, self.recording = (W.ToggleButton(description=d) for d in ('play', 'game beside', 'record'))
         self.start, self.speed, self.steps = W.Dropdown(description='start'), W.FloatLogSlider(1, base=2, min=-3, max=2, step=1, description='speed'), W.IntSlider(1, 1, 16, description='evaluations')
@@ -70,14 +70,14 @@ class PlainPlayer(widgets.VBox):
                 (self.steps, 'steps', lambda v: dict(value=v)), *((w, t, lambda v: dict(on=v)) for w, t in ((self.playing, 'play'), (self.compare, 'compare'), (self.recording, 'record')))]
         for w, kind, given in said: w.observe(lambda change, kind=kind, given=given: None if self.hearing == threading.get_ident() else post(dict(type=kind, **given(change['new']))), 'value')
         for w, message in ((one, dict(type='step')), (again, dict(type='reset')), (gif, dict(type='film', kind='gif'))): w.on_click(lambda _, message=message: post(message))
-        super().__init__([self.screen, self.held, W.HBox([self.playing, one, again, self.start]), W.HBox([self.speed, self.steps]), W.HBox([self.compare, self.recording, gif, self.film]), self.status])
+        super().__init__([self.screen, self.strip, self.held, W.HBox([self.playing, one, again, self.start]), W.HBox([self.speed, self.steps]), W.HBox([self.compare, self.recording, gif, self.film]), self.status])
 
     def hear(self, message, buffers):
         "Show an event of the player"
         self.hearing = threading.get_ident() # what is set in this thread was not said by a hand
         getattr(self, '_' + message['type'])(message, buffers)
     def _about(self, m, buffers):
-        self.size, self.start.options = m['size'], range(m['starts'])
+        self.size, self.start.options, self.strip.value = m['size'], range(m['starts']), _png(_picture(buffers[0], m['strip']), 40)
         held, options = self.held.value, [('nothing', '')] + [(f'{c}: {name}', c) for c, name in m['names'].items()]
         self.held.options = options
         if held in dict(map(reversed, options)): self.held.value = held
@@ -85,12 +85,13 @@ class PlainPlayer(widgets.VBox):
         self.playing.value, self.compare.value, self.recording.value = m['playing'], m['compare'], m['recording']
         self.start.value, self.speed.value, self.steps.max, self.steps.value = m['start'], m['speed'], max(16, m['steps']), m['steps']
         self.status.value = f"frame {m['frame']} · {m['fps']:.1f} frames/s · {1000 * m['cost']:.0f} ms to dream a frame" + (' · the game is over' if m['over'] else '')
-        if buffers: self.screen.value = _png(np.concatenate([np.frombuffer(b, np.uint8).reshape(*self.size, 3) for b in buffers], 1))
+        if buffers: self.screen.value = _png(np.concatenate([np.pad(_picture(b, self.size), ((0, 0), (0, 1), (0, 0)), constant_values=255) for b in buffers], 1)[:, :-1])
     def _note(self, m, buffers): self.status.value = m['text']
     def _film(self, m, buffers): self.film.value = f"saved as {write_atomic(Path(m['name']), buffers[0])}"
 
-def _png(picture): # with pixels that can be seen
-    scale, file = max(1, round(320 / picture.shape[0])), io.BytesIO()
+def _picture(rgb, size): return np.frombuffer(rgb, np.uint8).reshape(*size, 3)
+def _png(picture, height=320): # with pixels that can be seen
+    scale, file = max(1, round(height / picture.shape[0])), io.BytesIO()
     Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1)).save(file, 'PNG')
     return file.getvalue()
 
