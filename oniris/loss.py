@@ -128,7 +128,7 @@ class LossFit:
             setattr(self, name, theirs.clone().to(mine))
         self.at, self.updates = int(state['at']), int(state['updates'])
 
-# %% ../nbs/10_loss.ipynb #894b2b70
+# %% ../nbs/10_loss.ipynb #3d54e48f
 def _finite(v):
     "`v` with zeros for what is not finite"
     return torch.nan_to_num(v, 0., 0., 0.) if v.is_floating_point() else v
@@ -155,6 +155,7 @@ class TwoCopyLoss:
         clean, # (b t c h w)
         generator=None, # torch.Generator, on any device
         part=(0,1), # (i, n): `clean` is the i-th of n equal parts of a batch
+        past=None, # what the first copy shows instead of `clean`, of its shape
     ):  # x (b 2 t c h w): nearly clean, and noised; sigma (b 2 t)
         "x = clean + sigma eps: one sigma_ctx ~ U(sigma_min, sigma_ctx) a sequence, ln sigma ~ N(P_mean, P_std^2) for each noised frame."
         (i, n), (b, t) = part, clean.shape[:2]
@@ -163,7 +164,7 @@ class TwoCopyLoss:
         sigma, ctx, noise = (v[i*b:(i+1)*b].to(clean) for v in whole)
         ctx = self.sigma_min + (self.sigma_ctx-self.sigma_min)*ctx
         sigma = torch.stack([ctx.expand(b,t), sigma], 1)
-        return clean[:,None] + sigma[...,None,None,None]*noise, sigma
+        return torch.stack([clean if past is None else past, clean], 1) + sigma[...,None,None,None]*noise, sigma
 
     def frame_loss(self,
         error, # squared error (b t c h w)
@@ -186,14 +187,16 @@ class TwoCopyLoss:
         generator=None, # all randomness
         weight=None, # weight of each place, (b t 1 h w), >= 0 and not all 0 in any frame
         part=(0,1), # (i, n): these clips are the i-th of n equal parts of a batch
+        past=None, # what the clean copy shows, if not `clean`, of its shape; no gradient flows into it
     ):  # loss (0-d, to differentiate), logs: 'loss' and 'normalized' (floats: means before and after the division), 'frames' (how many), 'sigma', 'l' and 'expected' (b t)
-        "One training loss, NaN if the data are not finite. TypeError if clean or weight is no floating tensor; ValueError for wrong shapes or parts, or weights that are negative or all zero."
-        self._check(clean, weight, part)
+        "One training loss, NaN if the data are not finite. TypeError if clean, past or weight is no floating tensor; ValueError for wrong shapes or parts, or weights that are negative or all zero."
+        self._check(clean, weight, part, past)
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
         given = {k:v for k,v in dict(actions=actions, cond=cond).items() if v is not None}
-        sick = sum(0*v.sum() for v in (clean, *given.values()))                    # 0, or NaN if a value is not finite
-        clean, given = _finite(clean), {k:_finite(v) for k,v in given.items()}
-        x, sigma = self.noised(clean, generator, part)
+        past = clean if past is None else past.detach().to(clean)
+        sick = sum(0*v.sum() for v in (clean, past, *given.values()))              # 0, or NaN if a value is not finite
+        clean, past, given = _finite(clean), _finite(past), {k:_finite(v) for k,v in given.items()}
+        x, sigma = self.noised(clean, generator, part, past)
         noise = sigma[:,1]
         sigma_data = getattr(getattr(D, 'module', D), 'sigma_data', 1.)            # D may be wrapped for several GPUs
         l = (1+sick)*loss_weight(noise, sigma_data)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
@@ -208,10 +211,13 @@ class TwoCopyLoss:
         "Tell the fit what the losses of a step were."
         if self.fit: self.fit.update(*(logs[k].to(self.fit.ring.device) for k in ('sigma', 'l')))
 
-    def _check(self, clean, weight, part):
+    def _check(self, clean, weight, part, past):
         sizes = check_shape(clean, 'b t c h w', 'clean')
         if not clean.is_floating_point(): raise TypeError(f'clean: expected a floating type, got {clean.dtype}')
         if not clean.numel(): raise ValueError(f'clean: expected no empty axis, got shape {tuple(clean.shape)}')
+        if past is not None:
+            check_shape(past, 'b t c h w', 'past', **sizes)
+            if not past.is_floating_point(): raise TypeError(f'past: expected a floating type, got {past.dtype}')
         if not (len(part)==2 and 0 <= part[0] < part[1]): raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {part}')
         if weight is None: return
         check_shape(weight, 'b t 1 h w', 'weight', **{k:sizes[k] for k in 'bthw'})

@@ -35,7 +35,7 @@ from .latents import check_codec, encode_clips
 from .run import Run, load_run, save_run
 from .dream import Dreamer
 
-# %% ../nbs/30_world.ipynb #2365d778
+# %% ../nbs/30_world.ipynb #0e907426
 @dataclass(frozen=True)
 class Preset:
     "What defines a training run, but for its data. Widths and counts are `UNet`'s, noise levels those of the loss"
@@ -60,6 +60,7 @@ class Preset:
     sigma_ctx: float = .3          # most noise on the clean copy
     images: float = 0.             # share of steps on single frames
     drop: float = 0.               # share of clips that train without actions, and of those without cond
+    own: float = 0.                # share of clips whose past is the world's own one-step predictions
     mirror: tuple = None           # permutation of the action's entries, for worlds that look the same in a mirror
     amp: bool = True               # on a GPU, half precision for all but the preconditioning
     compile: bool = False          # torch.compile on a GPU
@@ -119,23 +120,23 @@ def describe_cost(world, preset, clips):
     return (f"{c['parameters'] / 1e6:.1f}M parameters, {c['gmac']:.2f} GMAC a latent of {h}x{w}x{clips.channels}, {c['memory'] / 2**30:.1f} GiB in single precision; "
             f"{preset.steps} steps of {preset.batch} clips of {preset.length}")
 
-# %% ../nbs/30_world.ipynb #e1c6a36b
+# %% ../nbs/30_world.ipynb #3b8c5c27
 def _given(clips, batch, device): # what the network takes
     x, actions, cond = batch.to(device)
     return x, actions if clips.action_dim else None, cond
 
 class Lesson:
-    "step -> loss, logs: a batch of clips, conditions dropped for some, cut into single frames on some steps. For `train`"
+    "step -> loss, logs: a batch of clips, conditions dropped for some, the past predicted for some, cut into single frames on some steps. For `train`"
     def __init__(self,
         world: Denoiser,
         loss: TwoCopyLoss,
         clips: Clips,      # what to learn from
-        preset: Preset,    # batch, length, images, drop
+        preset: Preset,    # batch, length, images, drop, own
         seed: int=0,
         workers: int=0,    # processes that read ahead
     ):
         self.world, self.loss, self.clips, self.preset, self.seed, self.workers = world, loss, clips, preset, seed, workers
-        self.ahead = {}
+        self.ahead, self.far = {}, TwoCopyLoss(1.5, .7, loss.sigma_ctx, loss.sigma_min, fit=False) # sigma of 4.5, give or take a factor of 2
     def batch(self, step, part):
         "The batch of `step`, read ahead by workers as long as the steps come in order"
         i, n = part
@@ -156,9 +157,22 @@ class Lesson:
         if not alone: return x, actions, cond
         t = x.shape[1]
         return rearrange(x, 'b t c h w -> (b t) 1 c h w'), None, None if cond is None else repeat(cond, 'b e -> (b t) e', t=t)
+    def past(self, x, actions, cond, step, part):
+        "What the clean copy shows: x, or for some clips what the world makes of each noised frame and the real ones before it"
+        i, n = part
+        chosen = torch.rand(self.preset.batch, generator=generator(self.seed, step, 'own')) < self.preset.own
+        if x.shape[1] == 1 or not chosen.any(): return x
+        mine = chosen[i * len(x):(i + 1) * len(x)].to(x.device)
+        at = mine if mine.any() else ~mine # where processes share weights, all have to take part in the pass
+        noisy, sigma = self.far.noised(x, generator(self.seed, step, 'guess'), part)
+        with torch.no_grad(): guess = self.world(noisy[at], sigma[at], **{k: v[at] for k, v in dict(actions=actions, cond=cond).items() if v is not None})[:, 1]
+        past = x.clone()
+        past[at, 1:] = guess[:, 1:].to(x)
+        return torch.where(mine[:, None, None, None, None], past, x)
     def __call__(self, step, part=(0, 1)):
         x, actions, cond = self.given(self.batch(step, part), step, part)
-        loss, logs = self.loss(self.world, x, actions, cond, generator=generator(self.seed, step, 'loss'), part=part, weight=motion_weight(x))
+        past = self.past(x, actions, cond, step, part)
+        loss, logs = self.loss(self.world, x, actions, cond, generator=generator(self.seed, step, 'loss'), part=part, past=past, weight=motion_weight(past))
         return loss, logs | dict(frames=x.shape[0] * x.shape[1], images=float(x.shape[1] == 1))
 
 # %% ../nbs/30_world.ipynb #a00371e9
@@ -363,7 +377,7 @@ def train_world(
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #49da6168
+# %% ../nbs/30_world.ipynb #f16a2df2
 @call_parse
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
@@ -375,6 +389,7 @@ def oniris_train(
     accumulate:int=None, # parts of a batch, one after the other
     images:float=None,  # share of steps on single frames
     drop:float=None,    # share of clips that train without actions or text
+    own:float=None,     # share of clips whose past is the world's own predictions
     codec:str=None,     # directory of a codec, if one has been trained
     codecsteps:int=None, # optimizer steps of the codec, if not the preset's
     every:int=200,      # steps between checkpoints
@@ -389,7 +404,7 @@ def oniris_train(
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
     if not data: raise SystemExit('--data: expected the directory of a dataset, which oniris_record or oniris_import makes')
-    chosen = find_preset(preset, steps=steps, batch=batch, length=length, accumulate=accumulate, images=images, drop=drop, codec_steps=codecsteps)
+    chosen = find_preset(preset, steps=steps, batch=batch, length=length, accumulate=accumulate, images=images, drop=drop, own=own, codec_steps=codecsteps)
     there = (Path(out) / 'codec').exists() or bool(checkpoints(out))
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
     if there and resume == 'never' or not there and resume == 'must': raise SystemExit(f"{out} holds {'a run already' if there else 'no run'}, and --resume is {resume}")
