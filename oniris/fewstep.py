@@ -23,15 +23,15 @@ from .latents import check_codec
 from .run import Run, load_run, save_run
 from .world import Lesson, Preset
 
-# %% ../nbs/34_fewstep.ipynb #8660dcee
+# %% ../nbs/34_fewstep.ipynb #7dcfdf3d
 class ConsistencyLoss(TwoCopyLoss):
     "d(D(x_t; t), stopgrad D(x_r; r)), r = (1-gap) t, same data and noise: consistency training (2303.01469, eq. 10) with a shrinking gap (2406.14548), on the noised copy"
     def __init__(self,
         first=.5, # the gap (t-r)/t at the beginning, in (0, 1]; at 1 this is the loss of a denoiser
-        last=.125, # and in the end, in (0, first]
+        last=.5, # and in the end, in (0, first]
         over=300, # steps in which it shrinks, geometrically
-        huber=.03, # h of the pseudo-Huber distance, in units of the network's output, > 0; None for the square
-        floor=.03, # lower levels than this count as no noise, > 0
+        huber=None, # h of the pseudo-Huber distance, in units of the network's output, > 0; None for the square
+        floor=.2, # lower levels than this count as no noise, > 0
         **kwargs, # of `TwoCopyLoss`: P_mean, P_std, sigma_ctx …
     ):
         super().__init__(**kwargs)
@@ -107,14 +107,14 @@ def consistency(
     return x
 consistency.random = True # it draws noise of its own
 
-# %% ../nbs/34_fewstep.ipynb #8923eeff
+# %% ../nbs/34_fewstep.ipynb #87f9c6f1
 def tune(
     run,             # a trained `Run`, or its directory
     steps: int,      # optimizer steps; a fifth of what the world took is much
     out,             # directory of the tuned run; one that is there goes on
     latents=None,    # directory of the latents to learn from; those in the run's own directory if not given
-    loss=None,       # a `ConsistencyLoss`; by default one with the noise levels that the world was trained with, whose gap shrinks for two thirds of the steps
-    lr=3e-3,         # highest learning rate
+    loss=None,       # a `ConsistencyLoss`; by default one with the noise levels that the world was trained with, a gap of one half and a floor of 1
+    lr=3e-4,         # highest learning rate
     seed: int=1,     # of batches and noise
     device=None,     # the best there is if not given
     **kwargs,        # of `train`: every, minutes, bar …
@@ -126,7 +126,7 @@ def tune(
     check_codec(Clips(latents), run.codec)
     page = run.page.get('preset', {})
     preset = replace(Preset(), **{f.name: page[f.name] for f in fields(Preset) if f.name in page and f.name not in ('codec', 'fit')})
-    loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), P_mean=preset.P_mean, P_std=preset.P_std, sigma_ctx=preset.sigma_ctx)
+    loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), floor=1., P_mean=preset.P_mean, P_std=preset.P_std, sigma_ctx=preset.sigma_ctx)
     world = copy.deepcopy(run.denoiser).requires_grad_(True).train()
     about = dict(start=run.denoiser.fingerprint(), steps=steps, lr=lr, seed=seed) | {k: getattr(loss, k) for k in ('first', 'last', 'over', 'huber', 'floor', 'P_mean', 'P_std')}
     end = train(world, Lesson(world, loss, Clips(latents, 'train'), preset, seed), steps, out, lr=partial(cosine, steps=steps, peak=lr, warmup=20),
