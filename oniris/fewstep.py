@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['ConsistencyLoss', 'consistency', 'tune']
 
-# %% ../nbs/34_fewstep.ipynb #3df06c23
+# %% ../nbs/34_fewstep.ipynb #9a05e3ad
 import copy, math
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 import torch
-from einops import rearrange
 from .edm import Denoiser, loss_weight
 from .diffusion import noise_like
 from .sampler import _levels
@@ -107,12 +106,12 @@ def consistency(
     return x
 consistency.random = True # it draws noise of its own
 
-# %% ../nbs/34_fewstep.ipynb #87f9c6f1
+# %% ../nbs/34_fewstep.ipynb #1bacfb2e
 def tune(
     run,             # a trained `Run`, or its directory
     steps: int,      # optimizer steps; a fifth of what the world took is much
     out,             # directory of the tuned run; one that is there goes on
-    latents=None,    # directory of the latents to learn from; those in the run's own directory if not given
+    latents=None,    # directory of what to learn from; the latents in the run's own directory if not given, or the frames of a world without codec
     loss=None,       # a `ConsistencyLoss`; by default one with the noise levels that the world was trained with, a gap of one half and a floor of 1
     lr=3e-4,         # highest learning rate
     seed: int=1,     # of batches and noise
@@ -122,8 +121,8 @@ def tune(
     "Consistency tuning of a trained world (2406.14548) into a run of its own. DataError if latents or frames are missing or others'; SystemExit if a signal stopped it"
     run = run if isinstance(run, Run) else load_run(run, device)
     if run.data is None: raise DataError(f"{run.path}: expected the dataset it was trained on at {run.page.get('data')}, found none there")
-    latents = Path(latents or run.path/'latents')
-    check_codec(Clips(latents), run.codec)
+    latents = Path(latents or (run.path/'latents' if run.codec else run.data))
+    if run.codec: check_codec(Clips(latents), run.codec)
     page = run.page.get('preset', {})
     preset = replace(Preset(), **{f.name: page[f.name] for f in fields(Preset) if f.name in page and f.name not in ('codec', 'fit')})
     loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), floor=1., P_mean=preset.P_mean, P_std=preset.P_std, sigma_ctx=preset.sigma_ctx)
