@@ -46,11 +46,11 @@ def compare(
     rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': drawn}
     return {name: by_horizon(ahead, guess, horizons, ASKED) for name, guess in rows.items()}
 
-# %% ../nbs/31_demo.ipynb #8cbcefb4
+# %% ../nbs/31_demo.ipynb #0f6075af
 @call_parse
 def oniris_demo(
     out:str='runs/demo', # directory of the run; a run that is already there goes on
-    steps:int=1800,      # optimizer steps of the world model
+    steps:int=1500,      # optimizer steps of the world model
     codec:int=2500,      # optimizer steps of the frame codec
     clips:int=280,       # recorded clips of 32 frames
     width:int=64,        # channels of the network's first level
