@@ -349,7 +349,7 @@ def finish(
     plt.close(world_dashboard(run.denoiser, codec, loss, preset, latents, log or out, real, dreamed, Path(out) / 'dashboard.png'))
     return run
 
-# %% ../nbs/30_world.ipynb #14c580ca
+# %% ../nbs/30_world.ipynb #5fc7246a
 def train_world(
     data,                # directory of a dataset of frames
     out,                 # directory of the run
@@ -365,7 +365,9 @@ def train_world(
     **kwargs,            # more of `train`: minutes, keep, tensorboard …
 ) -> Run:
     "Codec, latents, world, pictures, each made if it is not there. DataError or ValueError for data that do not fit; SystemExit if a signal stopped it"
-    out, clips, held_out, device = Path(out), Clips(data), Clips(data, 'test'), torch.device(device or local_device())
+    out, clips, device = Path(out), Clips(data), torch.device(device or local_device())
+    if not any(clips.index['test']): raise DataError(f'{data} holds out no episode to measure on: record more episodes, or with --each fewer clips of one')
+    held_out = Clips(data, 'test')
     say = print if bar else str
     say(f'codec: {preset.codec_steps} steps on frames of {clips.size[0]}x{clips.size[1]} -> {out}/codec' if codec is None else f'codec: {codec}')
     codec, latents = prepare(preset, clips, out, codec, device, seed, every=every, bar=bar)
@@ -388,7 +390,7 @@ def train_world(
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #f16a2df2
+# %% ../nbs/30_world.ipynb #ee7d4852
 @call_parse
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
@@ -420,5 +422,6 @@ def oniris_train(
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
     if there and resume == 'never' or not there and resume == 'must': raise SystemExit(f"{out} holds {'a run already' if there else 'no run'}, and --resume is {resume}")
     plot_style()
-    train_world(data, out, chosen, codec, seed, every, preview, workers, device, keep=keep, minutes=minutes, tensorboard=tensorboard)
+    try: train_world(data, out, chosen, codec, seed, every, preview, workers, device, keep=keep, minutes=minutes, tensorboard=tensorboard)
+    except (DataError, FileNotFoundError) as e: raise SystemExit(str(e)) from e # said in a line, and not as a traceback
     print(f'{out}: run.json, dream.gif, dashboard.png. Dream on with: oniris_dream --run {out}')
