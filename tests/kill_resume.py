@@ -27,10 +27,13 @@ def kill(process):
     except ProcessLookupError: pass
     process.wait()
 
+def logs(out): # os.walk, unlike glob, bears that directories are renamed while it looks
+    return [Path(d)/'log.jsonl' for d, _, files in os.walk(out) if 'log.jsonl' in files]
+
 def lines(out, since=0.):
     "Steps in the logs of a run, if one of them was written after `since`"
-    logs = [f for f in out.glob('**/log.jsonl')]
-    return sum(f.read_text().count('\n') for f in logs) if any(f.stat().st_mtime > since for f in logs) else 0
+    found = logs(out)
+    return sum(f.read_text().count('\n') for f in found) if any(f.stat().st_mtime > since for f in found) else 0
 
 def wait(process, seconds):
     "Lets it run; did it come to its end?"
@@ -41,7 +44,7 @@ def wait(process, seconds):
 def wait_for(process, out, goal):
     "Lets it run until its logs have `goal` steps; did it come to its end before?"
     began = time.time()
-    while lines(out, began) < goal or not any(f.stat().st_mtime > began for f in out.glob('**/log.jsonl')):
+    while lines(out, began) < goal or not any(f.stat().st_mtime > began for f in logs(out)):
         if wait(process, .01): return True
     return False
 
