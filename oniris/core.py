@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AXES', 'plot_style', 'check_shape', 'observable', 'check_finite', 'seed_for', 'generator', 'default_device',
            'amp_dtype', 'from_uint8', 'to_uint8', 'frame_grid', 'show_frames', 'gif_bytes', 'show_video',
-           'write_atomic', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained', 'local_folder']
+           'write_atomic', 'file_sha256', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained', 'local_folder']
 
 # %% ../nbs/00_core.ipynb #f777f5e0
 import os
@@ -219,6 +219,16 @@ def write_atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
     return path
+
+# %% ../nbs/00_core.ipynb #cefc5e92
+def file_sha256(
+    path,  # any file
+) -> str:
+    "SHA-256 of a file, a megabyte at a time."
+    h = hashlib.sha256()
+    with open(path, 'rb') as f:
+        while data := f.read(2**20): h.update(data)
+    return h.hexdigest()
 
 # %% ../nbs/00_core.ipynb #5c4115ed
 def save_gif(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'KINDS', 'RAGGED', 'NUMBERS', 'INDEX', 'action_vector', 'action_from', 'describe_space', 'space_from',
-           'check_actions', 'DataError', 'file_sha256', 'Writer', 'read_index', 'Clips', 'Batch', 'batches']
+           'check_actions', 'DataError', 'Writer', 'read_index', 'Clips', 'Batch', 'batches']
 
-# %% ../nbs/12_data.ipynb #976cc866
+# %% ../nbs/12_data.ipynb #3d87f8db
 import functools, hashlib, io, itertools, json, math, os, signal
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from gymnasium import spaces
 from torch.utils.data import DataLoader, Dataset
-from .core import check_shape, from_uint8, seed_for, write_atomic
+from .core import check_shape, file_sha256, from_uint8, seed_for, write_atomic
 
 # %% ../nbs/12_data.ipynb #e94d4920
 def action_vector(
@@ -152,16 +152,6 @@ def _write_shard(path, clips, number, mark, layout):
     try: write_atomic(path, data)
     except OSError as e: raise OSError(e.errno, f'{e.strerror}; what was written before is whole, and writing can go on', str(path)) from e
     return dict(file=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), clips=len(clips))
-
-# %% ../nbs/12_data.ipynb #cefc5e92
-def file_sha256(
-    path,  # any file
-) -> str:
-    "SHA-256 of a file, a megabyte at a time."
-    h = hashlib.sha256()
-    with open(path, 'rb') as f:
-        while data := f.read(2**20): h.update(data)
-    return h.hexdigest()
 
 # %% ../nbs/12_data.ipynb #b3fc9e30
 class Writer:

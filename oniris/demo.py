@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['HORIZONS', 'ASKED', 'lander_data', 'compare', 'oniris_demo']
 
-# %% ../nbs/31_demo.ipynb #80483db1
+# %% ../nbs/31_demo.ipynb #8e0c1406
 import json, time
 from pathlib import Path
-import torch
 from fastcore.script import call_parse
 from .core import plot_style
 from .data import Clips
 from .record import record
 from .run import Run
 from .metrics import by_horizon, frame_psnr, horizon_table, lander_found, position_error
+from .evaluate import drawn_by
 from .world import dream_again, find_preset, train_world
 
 # %% ../nbs/31_demo.ipynb #ad42a231
@@ -30,7 +30,7 @@ def lander_data(
     if found != wanted: raise ValueError(f'{path} was recorded with {found}, asked for {wanted}: choose another --out')
     return made
 
-# %% ../nbs/31_demo.ipynb #5a8f0c60
+# %% ../nbs/31_demo.ipynb #5e7f6b3b
 HORIZONS = 1, 4, 8, 16, 24
 ASKED = dict(psnr=frame_psnr, error=position_error, found=lander_found)
 
@@ -42,8 +42,7 @@ def compare(
     "The dream of every held-out clip beside its two baselines: a copy of the last real frame, and the real frames through the codec"
     real, dreamed = dream_again(run, clips, len(clips))
     ahead, last = real[:, run.context:], real[:, run.context - 1:run.context]
-    drawn = torch.cat([run.codec.to_video(run.codec.to_latents(v)) for v in ahead.split(8)])
-    rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': drawn}
+    rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': drawn_by(run.codec, ahead)}
     return {name: by_horizon(ahead, guess, horizons, ASKED) for name, guess in rows.items()}
 
 # %% ../nbs/31_demo.ipynb #0f6075af

@@ -6,7 +6,7 @@
 __all__ = ['Reader', 'RewardHead', 'reward_loss', 'reward_error', 'train_reward', 'oniris_train_reward', 'describe_errors',
            'DreamEnv', 'DreamVectorEnv']
 
-# %% ../nbs/27_env.ipynb #8c7e85a9
+# %% ../nbs/27_env.ipynb #4b5310b3
 import json
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from .data import Clips, action_vector
 from .diffusion import noise_like
 from .latents import check_codec, encode_clip, grouped
 from .run import Run, load_run
-from .train import cosine, train
+from .train import cosine, finished, train
 from .dream import Dreamer
 
 # %% ../nbs/27_env.ipynb #3a421063
@@ -144,7 +144,7 @@ def _stack(clips, which, device):
     z, *rest = (torch.from_numpy(np.stack([c[k] for c in each])).to(device) for k in ('frames', 'actions', 'rewards', 'done'))
     return z.float(), *rest
 
-# %% ../nbs/27_env.ipynb #fecad1d6
+# %% ../nbs/27_env.ipynb #c74ba049
 def train_reward(
     run,        # a `Run`, its directory or its id on the hub
     steps=2000, # optimizer steps
@@ -173,7 +173,7 @@ def train_reward(
         return reward_loss(head, *_stack(clips, torch.randint(len(clips), (batch,), generator=g), device), g, noise)
     config = dict(head=head.config, data=Clips(data).hash, steps=steps, batch=batch, lr=lr, noise=noise, seed=seed)
     end = train(head, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), opt=torch.optim.AdamW(head.parameters(), betas=(.9, .99)), config=config, **kwargs)
-    if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same call goes on from there")
+    finished(end)
     errors = reward_error(head.eval(), *_stack(held, range(len(held)), device))
     head.save_pretrained(out)
     write_atomic(out / 'errors.json', json.dumps(errors, indent=1).encode())
@@ -197,13 +197,7 @@ def describe_errors(e): # what `reward_error` returned
     return (f"rewards: off by {e['mae']:.3g} a frame (always saying the mean: {e['mae_mean']:.3g}), R2 {e['r2']:.2f} a frame, {e['r2_return']:.2f} a clip's return\n"
             f"ends: {e['ends']}; alarms: {e['alarms']}; precision {e['precision']:.2f}, recall {e['recall']:.2f} (within 2 frames)")
 
-# %% ../nbs/27_env.ipynb #24faffa1
-class _Seen(Dreamer):
-    "A dreamer that remembers the latents of its last step: what a reward is read off"
-    def _frames(self, z):
-        self.latents = z
-        return super()._frames(z)
-
+# %% ../nbs/27_env.ipynb #711bc10b
 def _find_head(run, reward):
     "The head that was asked for: one given, the run's own, or none; if none was asked for, that there is none is said aloud"
     there = (run.path / 'reward' / 'config.json').is_file() and reward in (None, True)
@@ -212,7 +206,7 @@ def _find_head(run, reward):
     if reward is True: raise FileNotFoundError(f'{run.path}/reward: no reward head; oniris_train_reward --run {run.path} makes one')
     if reward is None: warn(f'{run.path} has no reward head: every reward is 0 and only the horizon ends an episode. oniris_train_reward --run {run.path} makes one')
 
-# %% ../nbs/27_env.ipynb #3b3bbe96
+# %% ../nbs/27_env.ipynb #d04b39ee
 class _Dreams:
     "n dreams of one run, side by side: what both environments are made of"
     def __init__(self, n, run, render_mode=None, horizon=200, reward=None, threshold=.5, device=None, **settings):
@@ -223,7 +217,7 @@ class _Dreams:
         if not run.action_dim: raise ValueError(f'{run.path}: this world knows no actions, and an environment without any is a video')
         self.actions = run.action_space or spaces.Box(-np.inf, np.inf, (run.action_dim,), np.float32)
         self.pictures = spaces.Box(0, 255, (*run.size, 3), np.uint8)
-        self.dreamer, self.head, self.threshold, self.horizon = _Seen.from_run(run, **settings), _find_head(run, reward), threshold, horizon
+        self.dreamer, self.head, self.threshold, self.horizon = Dreamer.from_run(run, **settings), _find_head(run, reward), threshold, horizon
         self.age, self.frames, self.memory = np.zeros(n, int), np.zeros((n, *run.size, 3), np.uint8), None if self.head is None else self.head.new_memory(n)
         self.metadata = dict(render_modes=['rgb_array'], render_fps=run.fps / self.dreamer.stride)
         over = np.zeros(len(run.starts['frames']), bool) if self.head is None else self._read_context(np.arange(len(run.starts['frames'])))[1][:, -1].cpu().numpy()

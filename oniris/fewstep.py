@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ConsistencyLoss', 'consistency', 'tune']
 
-# %% ../nbs/34_fewstep.ipynb #9a05e3ad
+# %% ../nbs/34_fewstep.ipynb #f8621645
 import copy, math
 from dataclasses import fields, replace
 from functools import partial
@@ -17,7 +17,7 @@ from .sampler import _levels
 from .mp import normalize_weights_
 from .loss import TwoCopyLoss
 from .data import Clips, DataError
-from .train import cosine, train
+from .train import cosine, finished, train
 from .latents import check_codec
 from .run import Run, load_run, save_run
 from .world import Lesson, Preset
@@ -106,7 +106,7 @@ def consistency(
     return x
 consistency.random = True # it draws noise of its own
 
-# %% ../nbs/34_fewstep.ipynb #1bacfb2e
+# %% ../nbs/34_fewstep.ipynb #5eaaaf60
 def tune(
     run,             # a trained `Run`, or its directory
     steps: int,      # optimizer steps; a fifth of what the world took is much
@@ -130,6 +130,6 @@ def tune(
     about = dict(start=run.denoiser.fingerprint(), steps=steps, lr=lr, seed=seed) | {k: getattr(loss, k) for k in ('first', 'last', 'over', 'huber', 'floor', 'P_mean', 'P_std')}
     end = train(world, Lesson(world, loss, Clips(latents, 'train'), preset, seed), steps, out, lr=partial(cosine, steps=steps, peak=lr, warmup=20),
                 after_step=normalize_weights_, state={'fit': loss}, config=about, **kwargs)
-    if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same call goes on from there")
+    finished(end)
     save_run(out, world.eval(), run.codec, Clips(run.data, 'test'), run.context, len(run.starts['frames']), sampler=run.sampler | dict(steps=1), preset=page, tuned=about)
     return load_run(out, device)

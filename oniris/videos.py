@@ -9,7 +9,7 @@ __all__ = ['FITS', 'CSGO_KEYS', 'CSGO_X', 'CSGO_Y', 'CSGO_FPS', 'READERS', 'SHOR
            'text_encoder', 'Beside', 'read_beside', 'BrokenFilms', 'import_videos', 'import_summary', 'embed_captions',
            'oniris_import']
 
-# %% ../nbs/14_videos.ipynb #19162166
+# %% ../nbs/14_videos.ipynb #bf63a70b
 import errno, hashlib, json, multiprocessing, re, sys, tempfile
 from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +23,8 @@ from fastcore.script import call_parse
 from gymnasium import spaces
 from PIL import Image, ImageSequence
 from tqdm.auto import tqdm
-from .data import Clips, Writer, action_vector, describe_space, file_sha256, space_from
+from .core import file_sha256
+from .data import Clips, Writer, action_vector, describe_space, space_from
 
 # %% ../nbs/14_videos.ipynb #68033798
 def gif_frames(

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'MIRRORS', 'Preset', 'swap_of', 'find_preset', 'make_world
            'held_out_loss', 'choose_average', 'dream_again', 'side_by_side', 'denoised_at', 'world_dashboard',
            'fit_codec', 'prepare', 'as_json', 'finish', 'train_world', 'oniris_train']
 
-# %% ../nbs/30_world.ipynb #98ebf020
+# %% ../nbs/30_world.ipynb #130b2553
 import copy
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -27,7 +27,7 @@ from .ema import PowerEMA
 from .data import Clips, DataError, batches
 from .checkpoint import checkpoints, read_log
 from .processes import first_process, local_device
-from .train import cosine, dashboard, train
+from .train import cosine, dashboard, finished, train
 from .codec import Codec
 from .vae import VAE
 from .vaeloss import train_vae
@@ -97,14 +97,12 @@ def find_preset(
     if unknown := set(changes) - {f.name for f in fields(Preset)}: raise ValueError(f'preset: has no {", ".join(sorted(unknown))}')
     return replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})
 
-# %% ../nbs/30_world.ipynb #b9172dfd
+# %% ../nbs/30_world.ipynb #f0d0e1f7
 def make_world(
     preset: Preset,
     clips: Clips, # what it is to be trained on: latents, or frames
 ) -> Denoiser:    # freshly initialised
     "The preset's network for the shape of this data. ValueError if the shape does not suit it"
-    if (n := 2 ** (len(preset.mult) - 1)) and any(side % n for side in clips.size):
-        raise ValueError(f'{clips.path}: {clips.size[0]}x{clips.size[1]} positions cannot be halved {len(preset.mult) - 1} times')
     return Denoiser(UNet(tuple(clips.size), clips.channels, clips.action_dim, clips.cond_dim, model_channels=preset.width, channel_mult=preset.mult, num_blocks=preset.blocks,
                          video_attn=tuple(clips.size[0] >> l for l in preset.attend), kernel_t=preset.kernel_t, head_dim=preset.head_dim, window=preset.window, dropout=preset.dropout))
 
@@ -131,7 +129,7 @@ def describe_cost(world, preset, clips):
     return (f"{c['parameters'] / 1e6:.1f}M parameters, {c['gmac']:.2f} GMAC a latent of {h}x{w}x{clips.channels}, {c['memory'] / 2**30:.1f} GiB in single precision; "
             f"{preset.steps} steps of {preset.batch} clips of {preset.length}")
 
-# %% ../nbs/30_world.ipynb #3b8c5c27
+# %% ../nbs/30_world.ipynb #cb1681f3
 def _given(clips, batch, device): # what the network takes
     x, actions, cond = batch.to(device)
     return x, actions if clips.action_dim else None, cond
@@ -150,10 +148,9 @@ class Lesson:
         self.ahead, self.far = {}, TwoCopyLoss(1.5, .7, loss.sigma_ctx, loss.sigma_min, fit=False) # sigma of 4.5, give or take a factor of 2
     def batch(self, step, part):
         "The batch of `step`, read ahead by workers as long as the steps come in order"
-        i, n = part
         at, feed = self.ahead.get(part, (None, None))
         if at != step: feed = batches(self.clips, self.seed, self.preset.batch, self.preset.length, start=step, workers=self.workers, part=part)
-        found, batch = next(feed)
+        _, batch = next(feed)
         self.ahead[part] = step + 1, feed
         return batch
     def given(self, batch, step, part):
@@ -281,11 +278,7 @@ def world_dashboard(
               lambda ax: _show(ax, strips, 'real and, below each, dreamed'))
     return dashboard(read_log(log), *panels, path=path)
 
-# %% ../nbs/30_world.ipynb #5fd621df
-def _finished(end): # what `train` returned
-    "Goes on only if training ended by itself: what somebody interrupted is kept, not used"
-    if end['reason'] not in ('done', 'time'): raise SystemExit(f"stopped by {end['reason']} at step {end['step']}; the same command goes on from there")
-
+# %% ../nbs/30_world.ipynb #f92d4653
 def fit_codec(
     preset: Preset,
     clips: Clips,      # frames of the training split
@@ -300,7 +293,7 @@ def fit_codec(
         torch.manual_seed(seed) # initial weights
         codec = preset.codec().to(device)
     if any(side % codec.factor for side in clips.size): raise ValueError(f'{clips.path}: frames of {clips.size[0]}x{clips.size[1]}, expected sides that {codec.factor} divides')
-    _finished(preset.fit(codec, clips, preset.codec_steps, out, seed=seed, mirror=swap_of(preset, clips) is not None, **kwargs))
+    finished(preset.fit(codec, clips, preset.codec_steps, out, seed=seed, mirror=swap_of(preset, clips) is not None, **kwargs))
     with first_process(): codec.eval().requires_grad_(False).save_pretrained(out)
     return codec
 
@@ -349,7 +342,7 @@ def finish(
     plt.close(world_dashboard(run.denoiser, codec, loss, preset, latents, log or out, real, dreamed, Path(out) / 'dashboard.png'))
     return run
 
-# %% ../nbs/30_world.ipynb #5fc7246a
+# %% ../nbs/30_world.ipynb #89870fc8
 def train_world(
     data,                # directory of a dataset of frames
     out,                 # directory of the run
@@ -382,7 +375,7 @@ def train_world(
         if preview and step % preview == 0 and step < preset.steps: done(step=step)
         if watch: watch(step, logs)
     config = dict(net=world.net.config, preset=as_json(preset), seed=seed, codec=codec.fingerprint(), data=clips.hash)
-    _finished(train(world, Lesson(world, loss, learn, preset, seed, workers), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
+    finished(train(world, Lesson(world, loss, learn, preset, seed, workers), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
                     after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, every=every, watch=see, bar=bar,
                     accumulate=preset.accumulate, precision=None if preset.amp else torch.float32, compile=preset.compile,
                     validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **kwargs))
