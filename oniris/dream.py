@@ -406,7 +406,7 @@ def film(
             out.append(new); bar.update(len(new))
     return np.concatenate(out)
 
-# %% ../nbs/24_dream.ipynb #420957b1
+# %% ../nbs/24_dream.ipynb #18141ede
 @call_parse
 def oniris_dream(run:str='.',         # a run's directory, or the id of its repository on the Hugging Face hub
                  frames:int=200,      # how many to dream
@@ -423,7 +423,7 @@ def oniris_dream(run:str='.',         # a run's directory, or the id of its repo
     try:
         found = load_run(run)
         start, led = found.start(context)
-        dreamer = Dreamer.from_run(found, seed=seed, **(dict(steps=steps) if steps else {})).reset(start, led)
+        dreamer = Dreamer.from_run(found, seed=seed, **(dict(steps=steps) if steps else {})).reset(start, led, found.condition(context))
         actions = held_actions(found.action_space, frames, seed, hold, None if action < 0 else action) if found.action_dim else None
     except (FileNotFoundError, IndexError, ValueError) as e: raise SystemExit(str(e)) # said in a line, and not as a traceback
     if found.action_dim and actions is None: raise SystemExit(f'{run} does not say what its actions are')
