@@ -17,9 +17,10 @@ from .core import Pretrained, check_shape, from_uint8, generator
 from .data import Clips
 from .train import cosine, train
 
-# %% ../nbs/18_codec.ipynb #e4f247dc
+# %% ../nbs/18_codec.ipynb #33e7da52
 class Codec(nn.Module, Pretrained):
     "Video `b t 3 H W` in [-1,1] <-> latents `b t/p c H/f W/f` of about unit variance, with f the factor and p the time stride. ValueError for a number below 1"
+    part = 'codec'
     def __init__(self,
                  factor,        # by how much each side shrinks
                  channels,      # of a latent

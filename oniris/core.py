@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AXES', 'plot_style', 'check_shape', 'observable', 'check_finite', 'seed_for', 'generator', 'default_device',
            'amp_dtype', 'from_uint8', 'to_uint8', 'frame_grid', 'show_frames', 'gif_bytes', 'show_video',
-           'write_atomic', 'file_sha256', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained', 'local_folder']
+           'write_atomic', 'file_sha256', 'save_gif', 'save_mp4', 'lander_clips', 'Pretrained', 'shipped',
+           'local_folder']
 
 # %% ../nbs/00_core.ipynb #f777f5e0
 import os
@@ -266,10 +267,11 @@ def lander_clips() -> dict:  # frames uint8 (n t 64 64 3), actions float32 (n t 
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
     with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
-# %% ../nbs/00_core.ipynb #22ae02cd
+# %% ../nbs/00_core.ipynb #a012676e
 class Pretrained:
     "A mixin for `nn.Module`: saved as weights and JSON, never pickled. The class keeps its constructor's arguments in `self.config`."
     _known = {}
+    part = None  # the folder of a run in which a model of this class lies
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -277,12 +279,13 @@ class Pretrained:
 
     def save_pretrained(
         self,
-        path,  # a directory, made if need be
+        path,       # a directory, made if need be
+        half=False, # store single precision in two bytes a number; loaded, it is single precision again
     ) -> Path:
-        "Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot, ValueError if `self` is baked."
+        "Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot, ValueError if `self` is baked or too large for halves."
         if any(getattr(m, 'baked', False) for m in self.modules()): raise ValueError('a baked copy cannot be trained on or loaded: save the model it was made from')
-        weights = _weights(self)
-        config = dict(_spec(self), sha256=hashlib.sha256(weights).hexdigest(), oniris=_version())
+        weights = _weights(self, half)
+        config = dict(_spec(self), sha256=hashlib.sha256(weights).hexdigest(), oniris=_version(), half=half)
         config = json.dumps(config, indent=1).encode()
         path = Path(path)
         write_atomic(path / 'model.safetensors', weights)  # between these two lines the hash does not fit, and loading says so
@@ -296,30 +299,36 @@ class Pretrained:
     @classmethod
     def from_pretrained(
         cls,
-        path,     # a directory or the id of a repository on the Hugging Face hub
+        path,     # a directory of a model or of a run, the name of a run that comes with oniris, or the id of a repository on the Hugging Face hub
         **given,  # constructor's arguments that replace the saved ones
     ):
         "Load a model in evaluation mode. FileNotFoundError if a file is missing; ValueError if the hash, the keys, the class or the JSON are wrong."
-        path = local_folder(path)
+        files = ('config.json', 'model.safetensors')
+        path = local_folder(path, files + tuple(f'{cls.part}/{f}' for f in files if cls.part))
+        if cls.part and not (path / 'config.json').is_file(): path = path / cls.part  # a whole run
         try: config = json.loads((path / 'config.json').read_bytes())
         except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path}/config.json is not JSON: {e}') from e
         weights = (path / 'model.safetensors').read_bytes()
         want, got = config.get('sha256') if isinstance(config, dict) else None, hashlib.sha256(weights).hexdigest()
         if want != got: raise ValueError(f'{path}/model.safetensors: sha256 is {got}, config.json says {want}: the file is damaged or not its own')
         model = _build(config, cls, given)
-        _load(model, weights, path)
+        _load(model, weights, path, config.get('half', False))
         return model.eval()
 
-# %% ../nbs/00_core.ipynb #9ed77999
+# %% ../nbs/00_core.ipynb #95de05f3
 def _version():
     "The library's version, written beside the weights."
     from oniris import __version__
     return __version__
 
-def _weights(model):
+def _weights(model, half=False):
     "The bytes of `model.safetensors`."
     from safetensors.torch import save
-    return save({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()})
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+        if wrong := [k for k, v in state.items() if not v.isfinite().all()]: raise ValueError(f'half: {wrong[:5]} hold numbers beyond 65504, or no numbers')
+    return save(state)
 
 def _class_path(cls): return f'{cls.__module__}.{cls.__qualname__}'
 
@@ -353,11 +362,12 @@ def _build(spec, base, given):
         try: return cls(**kwargs, **given)
         except TypeError as e: raise ValueError(f"config: {spec['class']} does not take {sorted(kwargs | given)}: {e}") from e
 
-# %% ../nbs/00_core.ipynb #5caa497f
-def _load(model, weights, where):
-    "Put `weights` (the bytes of a safetensors file) into `model`, keeping their dtypes. Raises ValueError if names or shapes differ."
+# %% ../nbs/00_core.ipynb #1a897eba
+def _load(model, weights, where, half=False):
+    "Put `weights` (the bytes of a safetensors file) into `model`, keeping their dtypes; stored halves become single. Raises ValueError if names or shapes differ."
     from safetensors.torch import load
     state, own = load(weights), model.state_dict(keep_vars=True)
+    if half: state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra: raise ValueError(f'{where}: weights do not fit {type(model).__name__}: missing {missing[:5]}, unexpected {extra[:5]}')
     for k, v in own.items():
@@ -365,14 +375,19 @@ def _load(model, weights, where):
         if v.dtype != state[k].dtype: v.data = v.data.to(state[k].dtype)
     model.load_state_dict(state)
 
+def shipped() -> dict: # name -> directory
+    "The runs that come with the package"
+    return {folder.name: Path(str(folder)) for folder in (files('oniris') / 'assets').iterdir() if (folder / 'run.json').is_file()}
+
 def local_folder(
-    path,                                       # a directory or the id of a repository on the Hugging Face hub
+    path,                                       # a directory, the name of a run that comes with oniris, or the id of a repository on the Hugging Face hub
     files=('config.json', 'model.safetensors'), # what to fetch from the hub: names or patterns
 ) -> Path:
-    "`path` if it is a directory, else a snapshot of the hub's repository of that name. FileNotFoundError if there is neither."
+    "`path` if it is a directory, else the run of that name in the package, else a snapshot of the hub's repository. FileNotFoundError if there is none of these."
     folder = Path(path)
     if folder.is_dir(): return folder
-    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)): raise FileNotFoundError(f'{path}: no such directory')
+    if str(path) in (runs := shipped()): return runs[str(path)]
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)): raise FileNotFoundError(f'{path}: no such directory, and no run that comes with oniris ({", ".join(runs)})')
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(path), allow_patterns=list(files)))
     except Exception as e: raise FileNotFoundError(f'{path}: no such directory, and the hub gave no such repository ({type(e).__name__}: {e})') from e

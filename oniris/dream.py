@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLERS', 'Dreamer', 'held_actions', 'film', 'oniris_dream']
 
-# %% ../nbs/24_dream.ipynb #de99cc80
+# %% ../nbs/24_dream.ipynb #ccc1e975
 from .core import amp_dtype, check_finite, check_shape, generator, seed_for, to_uint8, save_gif, save_mp4, write_atomic
 import copy, hashlib, json, math, warnings
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ from fastcore.script import call_parse
 from tqdm.auto import tqdm
 from .data import action_vector, check_actions, describe_space
 from .mp import bake, mp_layers
-from .run import Run, load_run
+from .run import load_run
 from .sampler import dpmpp_2m, euler, guide, heun, karras_sigmas
 
 # %% ../nbs/24_dream.ipynb #25067839
@@ -328,14 +328,14 @@ def load(self: Dreamer, path): # -> self
     if hashlib.sha256(save(tensors)).hexdigest() != about.pop('sha256', None): raise ValueError(f'{path}: its tensors do not have the hash that it names: it is damaged')
     return self.load_state_dict(dict(tensors=tensors, about=about))
 
-# %% ../nbs/24_dream.ipynb #00dbc224
+# %% ../nbs/24_dream.ipynb #ab67c0e8
 @patch(cls_method=True)
 def from_run(cls: Dreamer,
-    run,       # a `Run`, or its directory or hub id
+    run,       # a `Run`, or what `load_run` takes
     **changes, # arguments of `Dreamer` that shall differ from the run's
 ) -> Dreamer:
     "The dreamer of a trained run, with baked weights and the sampler that suits it. Errors are those of `load_run` and `Dreamer`."
-    run = run if isinstance(run, Run) else load_run(run)
+    run = load_run(run)
     self = cls(bake(run.denoiser), run.codec, **dict(window=run.window, action_space=run.about.get('action_space')) | run.sampler | changes)
     self._source = run.denoiser # by whose hash its dreams are known
     if self.amp not in (None, torch.float32): # half precision once, and not in every evaluation
@@ -406,9 +406,9 @@ def film(
             out.append(new); bar.update(len(new))
     return np.concatenate(out)
 
-# %% ../nbs/24_dream.ipynb #18141ede
+# %% ../nbs/24_dream.ipynb #f30d2bcb
 @call_parse
-def oniris_dream(run:str='.',         # a run's directory, or the id of its repository on the Hugging Face hub
+def oniris_dream(run:str='lander',    # a run's directory, the name of one that comes with oniris, or an id on the Hugging Face hub
                  frames:int=200,      # how many to dream
                  out:str='dream.gif', # where to write; an .mp4 of the same name lies beside it
                  context:int=0,       # which of the run's real starts to dream from

@@ -51,9 +51,10 @@ def _no_autocast(x):
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
-# %% ../nbs/02_edm.ipynb #0cd0b685
+# %% ../nbs/02_edm.ipynb #071e94ea
 class Denoiser(nn.Module, Pretrained):
     "D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), EDM (2206.00364) eq. 7, with one sigma for each copy and frame."
+    part = 'world'
     def __init__(self,
         net,            # nn.Module: net(c_in*x (b s t c h w), c_noise (b s t), **given) -> F of x's shape
         sigma_data=1.,  # standard deviation of the data, > 0

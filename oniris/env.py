@@ -6,7 +6,7 @@
 __all__ = ['Reader', 'RewardHead', 'reward_loss', 'reward_error', 'train_reward', 'oniris_train_reward', 'describe_errors',
            'DreamEnv', 'DreamVectorEnv']
 
-# %% ../nbs/27_env.ipynb #4b5310b3
+# %% ../nbs/27_env.ipynb #1b6bd672
 import json
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from .core import Pretrained, check_shape, from_uint8, generator, to_uint8, writ
 from .data import Clips, action_vector
 from .diffusion import noise_like
 from .latents import check_codec, encode_clip, grouped
-from .run import Run, load_run
+from .run import load_run
 from .train import cosine, finished, train
 from .dream import Dreamer
 
@@ -144,7 +144,7 @@ def _stack(clips, which, device):
     z, *rest = (torch.from_numpy(np.stack([c[k] for c in each])).to(device) for k in ('frames', 'actions', 'rewards', 'done'))
     return z.float(), *rest
 
-# %% ../nbs/27_env.ipynb #c74ba049
+# %% ../nbs/27_env.ipynb #0666cfd0
 def train_reward(
     run,        # a `Run`, its directory or its id on the hub
     steps=2000, # optimizer steps
@@ -159,7 +159,7 @@ def train_reward(
     **kwargs,   # of `train`: `every`, `minutes`, `bar` …
 ):              # head; its errors on held-out clips
     "Train a run's reward head; goes on where it was interrupted. ValueError if there are no data, or no rewards in them; DataError for latents of another codec"
-    run = run if isinstance(run, Run) else load_run(run, device)
+    run = load_run(run, device)
     data, out = data or run.data, Path(out or run.path / 'reward')
     if data is None: raise ValueError(f'{run.path}: the dataset it was trained on is not here; give one with rewards')
     clips, held = (_rewarded(run, data, split, kwargs.get('bar', True)) for split in ('train', 'test'))
@@ -206,14 +206,14 @@ def _find_head(run, reward):
     if reward is True: raise FileNotFoundError(f'{run.path}/reward: no reward head; oniris_train_reward --run {run.path} makes one')
     if reward is None: warn(f'{run.path} has no reward head: every reward is 0 and only the horizon ends an episode. oniris_train_reward --run {run.path} makes one')
 
-# %% ../nbs/27_env.ipynb #d04b39ee
+# %% ../nbs/27_env.ipynb #65d11aca
 class _Dreams:
     "n dreams of one run, side by side: what both environments are made of"
     def __init__(self, n, run, render_mode=None, horizon=200, reward=None, threshold=.5, device=None, **settings):
         if render_mode not in (None, 'rgb_array'): raise ValueError(f"render_mode: expected None or 'rgb_array', got {render_mode!r}")
         for name, v, least in ('horizon', horizon, 2), ('num_envs', n, 1):
             if not isinstance(v, (int, np.integer)) or v < least: raise ValueError(f'{name}: expected a whole number of at least {least}, got {v!r}')
-        self.run = run = run if isinstance(run, Run) else load_run(run, device)
+        self.run = run = load_run(run, device)
         if not run.action_dim: raise ValueError(f'{run.path}: this world knows no actions, and an environment without any is a video')
         self.actions = run.action_space or spaces.Box(-np.inf, np.inf, (run.action_dim,), np.float32)
         self.pictures = spaces.Box(0, 255, (*run.size, 3), np.uint8)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FAIR', 'SPANS', 'COLOURS', 'Exam', 'make_exam', 'drawn_by', 'fidelity', 'swap_actions', 'following', 'crowds',
-           'endurance', 'evaluate', 'targets', 'report_table', 'plot_report', 'plot_swap', 'oniris_evaluate']
+           'endurance', 'speed', 'evaluate', 'targets', 'report_table', 'plot_report', 'plot_swap', 'oniris_evaluate']
 
-# %% ../nbs/26_evaluate.ipynb #528a00d2
+# %% ../nbs/26_evaluate.ipynb #58e7c016
 import io
 import json
 import math
@@ -27,6 +27,7 @@ from .data import Clips
 from .record import lander_position, record, replay
 from .run import Run, load_run
 from .dream import Dreamer
+from .sampler import heun
 from .metrics import (HORIZONS, NAMES, STATISTICS, StateNet, bootstrap, crowd_distance, drift, fit_states, free_running,
                             horizon_table, lander_follows, landers_in, measure, metrics_for, pixels_follow, seen, statistics, teacher_forced)
 
@@ -183,7 +184,26 @@ def _ask(exam, make, codec, seeds, progress):
         videos |= dict(simulated=simulated[:, exam.context:], swapped=swapped[0])
     return report, videos
 
-# %% ../nbs/26_evaluate.ipynb #8d0a6feb
+# %% ../nbs/26_evaluate.ipynb #06511f40
+def speed(exam: Exam,
+          make,              # make(steps=n) -> `Dreamer`; make() one with the run's own number
+          steps=(1, 2, 4, 8), # of the sampler
+          frames=20,         # to time
+         ) -> dict:          # steps, fps: lists; own: with the run's own settings; gpu: was it one?
+    "Frames a second of one dream, by the median step, after one to warm up"
+    def fps(dreamer):
+        c, k, seconds = exam.context, dreamer.stride, []
+        dreamer.reset(exam.video[:1, :c], exam.actions[:1, :c])
+        for _ in range(1 + frames // k):
+            began = time.perf_counter()
+            dreamer.step(exam.actions[:1, c:c + k]).cpu()
+            seconds.append(time.perf_counter() - began)
+        return round(k / float(np.median(seconds[1:])), 2)
+    own = make()
+    if getattr(own.sampler, 'func', own.sampler) is heun: steps = dict.fromkeys(n | 1 for n in steps) # whose numbers are odd
+    return dict(steps=list(steps), fps=[fps(make(steps=n)) for n in steps], own=fps(own), gpu=own.device.type == 'cuda')
+
+# %% ../nbs/26_evaluate.ipynb #0a81f4c1
 def evaluate(run,            # a `Run`, its directory or its id
              out=None,       # directory for the exam and the results; RUN/evaluation if not given
              clips=32,       # held-out episodes
@@ -197,8 +217,8 @@ def evaluate(run,            # a `Run`, its directory or its id
              **changes,      # to the run's `Dreamer`: steps, sampler …
             ):               # -> report: a dict, also in evaluation.json; figure, also in evaluation.png
     "All that can be measured of a run. ValueError for numbers that make no sense; errors of `make_exam`"
-    run = run if hasattr(run, 'denoiser') else load_run(run)
-    out, make = Path(out or run.path / 'evaluation'), lambda seed: Dreamer.from_run(run, seed=seed, **changes)
+    run = load_run(run)
+    out, make = Path(out or run.desk / 'evaluation'), lambda seed, **more: Dreamer.from_run(run, seed=seed, **changes | more)
     k = make(0).stride
     if clips < 2 or horizon < 1 or seeds < 1: raise ValueError(f'expected clips >= 2, horizon >= 1, seeds >= 1, got {clips}, {horizon}, {seeds}')
     if horizon % k or long % 10 or long % k: raise ValueError(f'expected horizon and long in multiples of {k}, long of 10 too, got {horizon}, {long}')
@@ -211,6 +231,7 @@ def evaluate(run,            # a `Run`, its directory or its id
         report['features'] = [round(v, 3) for v in off.abs().flatten(0, 1).median(0).values.tolist()] # error on clips it has not seen, in standard deviations
         report['crowds'] = crowds(exam, net, {'copy last': videos['copy'], 'dream': videos['dream'], 'codec': videos['codec']})
     if long: report['drift'] = endurance(exam, make(0), long, min(dreams, clips), progress)
+    report['speed'] = speed(exam, partial(make, 0))
     report |= dict(run=str(run.path), clips=clips, horizon=horizon, seeds=seeds, context=run.context, exam=exam.clips.hash, changes={k: str(v) for k, v in changes.items()})
     report['targets'] = targets(report)
     fig = plot_report(report)
@@ -221,7 +242,7 @@ def evaluate(run,            # a `Run`, its directory or its id
         plt.close(swap)
     return report, fig
 
-# %% ../nbs/26_evaluate.ipynb #fb5b345d
+# %% ../nbs/26_evaluate.ipynb #ac618f7d
 def _at(report, row, metric, h): # mean at horizon h; NaN if there is none
     r = report['rows'][row]
     v = r[metric][0][r['horizons'].index(h)] if h in r['horizons'] else None
@@ -239,11 +260,12 @@ def targets(report: dict,     # from `evaluate`
             ('horizons with an error below copy last\'s', sum(below) / len(error['dream']), '>=', 1.),
             (f'PSNR outside the lander at {last}, below the codec\'s', at('codec', 'outside', last) - at('dream', 'outside', last), '<=', 2.)]
     if 'following' in report: rows.append(('same direction at 10 frames', report['following']['dream']['direction'][0][9], '>=', .9))
+    if 'speed' in report: rows.append(('frames a second, one dream', report['speed']['own'], '>=', 60. if report['speed']['gpu'] else 15.))
     if 'drift' in report: rows.append(('change of brightness, either way, standard deviations', max(report['drift']['wander'][0]), '<=', 1.))
     known = lambda m: m is not None and not math.isnan(m) # what could not be measured is not met
     return [dict(what=w, measured=m if known(m) else None, wanted=f'{sign} {v:.3g}', met=known(m) and (m >= v if sign == '>=' else m <= v)) for w, m, sign, v in rows]
 
-# %% ../nbs/26_evaluate.ipynb #96f08a5a
+# %% ../nbs/26_evaluate.ipynb #3e351215
 def report_table(report: dict) -> str: # from `evaluate`
     "The report in words and numbers: mean ± half the 95% interval"
     some = [h for h in HORIZONS if h <= report['horizon']]
@@ -261,6 +283,7 @@ def report_table(report: dict) -> str: # from `evaluate`
         lines.append(f"{'Drift, in std of real episodes':<30}" + ''.join(f'{f:>8}' for f in d['frames']))
         lines += [f'  {k:<28}' + ''.join(f'{v:>+8.2f}' for v in d[k][0]) for k in STATISTICS]
         if 'found' in d: lines.append(f"  {'lander seen (real: %.2f)' % d['real']:<28}" + ''.join(f'{v:>8.2f}' for v in d['found'][0]))
+    if 'speed' in report: lines.append('Frames a second, one dream' + ''.join(f'{v:>8.1f} ({n} steps)' for n, v in zip(report['speed']['steps'], report['speed']['fps'])) + f"{report['speed']['own']:>8.1f} (its own)")
     lines += [f"{'met   ' if x['met'] else 'missed'}  {x['what']}: {x['measured'] if x['measured'] is None else round(x['measured'], 3)} (wanted {x['wanted']})" for x in report.get('targets', [])]
     return '\n'.join(lines)
 
@@ -325,9 +348,9 @@ def _save(fig, path):
     fig.savefig(file, format='png')
     write_atomic(path, file.getvalue())
 
-# %% ../nbs/26_evaluate.ipynb #6ef12b2d
+# %% ../nbs/26_evaluate.ipynb #8519ed97
 @call_parse
-def oniris_evaluate(run:str='runs/demo', # a run's directory or its id on the hub
+def oniris_evaluate(run:str='lander', # a run's directory, the name of one that comes with oniris, or an id on the hub
                     out:str='',          # directory of the results; RUN/evaluation if not given
                     clips:int=32,        # held-out episodes
                     horizon:int=64,      # frames to be dreamed
@@ -343,4 +366,4 @@ def oniris_evaluate(run:str='runs/demo', # a run's directory or its id on the hu
     report, fig = evaluate(run, out or None, clips, horizon, seeds, long, dreams, data or None, fit)
     plt.close('all')
     print(report_table(report))
-    print(f"written to {Path(out or run.path / 'evaluation')}: evaluation.json, evaluation.png, actions.png")
+    print(f"written to {Path(out or run.desk / 'evaluation')}: evaluation.json, evaluation.png, actions.png")

@@ -106,7 +106,7 @@ def consistency(
     return x
 consistency.random = True # it draws noise of its own
 
-# %% ../nbs/34_fewstep.ipynb #5eaaaf60
+# %% ../nbs/34_fewstep.ipynb #c8fd5019
 def tune(
     run,             # a trained `Run`, or its directory
     steps: int,      # optimizer steps; a fifth of what the world took is much
@@ -119,7 +119,7 @@ def tune(
     **kwargs,        # of `train`: every, minutes, bar …
 ) -> Run:
     "Consistency tuning of a trained world (2406.14548) into a run of its own. DataError if latents or frames are missing or others'; SystemExit if a signal stopped it"
-    run = run if isinstance(run, Run) else load_run(run, device)
+    run = load_run(run, device)
     if run.data is None: raise DataError(f"{run.path}: expected the dataset it was trained on at {run.page.get('data')}, found none there")
     latents = Path(latents or (run.path/'latents' if run.codec else run.data))
     if run.codec: check_codec(Clips(latents), run.codec)

@@ -151,7 +151,7 @@ class Twin:
         return self.picture
     def close(self): self.env.close()
 
-# %% ../nbs/28_play.ipynb #c345a2f6
+# %% ../nbs/28_play.ipynb #ada4dba7
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
     HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset', compare='compare',
@@ -167,7 +167,7 @@ class Player:
         **settings,   # of `Dreamer`: steps, window, sampler …
     ):
         "FileNotFoundError if there is no run, ValueError for settings or a start that make no sense"
-        self.run = run if isinstance(run, Run) else load_run(run, device)
+        self.run = load_run(run, device)
         self.acts = self.run.denoiser.net.config['action_dim'] > 0
         self.keys = default_keys(self.run.about if self.acts else {}) if keys is None else keys
         if self.acts and self.keys.space is None: raise ValueError(f'{self.run.path} does not say what its actions are: give keys')

@@ -199,9 +199,9 @@ class Server:
         self._wait(self._shut())
         self.loop.call_soon_threadsafe(self.loop.stop); self.thread.join(10)
 
-# %% ../nbs/29_screen.ipynb #90caf8b3
+# %% ../nbs/29_screen.ipynb #927c0c06
 @call_parse
-def oniris_play(run:str='.',    # a run's directory, or the id of its repository on the Hugging Face hub
+def oniris_play(run:str='lander', # a run's directory, the name of one that comes with oniris, or an id on the Hugging Face hub
                 port:int=0,     # of the page; 0 takes any that is free
                 start:int=0,    # which of the run's real starts to begin from
                 steps:int=0,    # network evaluations a frame; 0 for the run's own

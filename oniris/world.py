@@ -35,7 +35,7 @@ from .latents import check_codec, encode_clips
 from .run import Run, load_run, save_run
 from .dream import Dreamer
 
-# %% ../nbs/30_world.ipynb #27df6726
+# %% ../nbs/30_world.ipynb #593aca1a
 @dataclass(frozen=True)
 class Preset:
     "What defines a training run, but for its data. Widths and counts are `UNet`'s, noise levels those of the loss"
@@ -62,13 +62,15 @@ class Preset:
     drop: float = 0.               # share of clips that train without actions, and of those without cond
     own: float = .5                # share of clips whose past is the world's own one-step predictions
     mirror: bool = True            # add every clip's mirror image, where `MIRRORS` says what becomes of the actions
-    amp: bool = True               # on a GPU, half precision for all but the preconditioning
+    precision: str = 'auto'        # what the network multiplies in: 'float32', 'bfloat16', or half precision on a GPU and single on a CPU
     compile: bool = False          # torch.compile on a GPU
     sampler: dict = field(default_factory=lambda: dict(steps=3, guidance=1.3, against='actions')) # how such a world is best dreamed
 
-# %% ../nbs/30_world.ipynb #6acd407b
+# %% ../nbs/30_world.ipynb #b23d8783
 PRESETS = dict(
     lander_cpu=Preset(),
+    lander=Preset(codec=partial(VAE, channels=(3, 64, 8), time_strides=(1, 1), space_strides=(4, 1), num_blocks=(2, 0), kernel_t=1), codec_steps=5000,
+                  width=48, mult=(1, 2, 4), attend=(2,), steps=10_000, batch=4, precision='bfloat16'),
     lander_4090=Preset(codec=partial(VAE, channels=(3, 64, 256, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), kernel_t=1), codec_steps=20_000,
                        width=192, mult=(1, 2), blocks=2, attend=(0, 1), window=32,
                        steps=100_000, batch=16, length=48, drop=.1, images=.1, compile=True),
@@ -87,13 +89,14 @@ def swap_of(
     order = MIRRORS.get(clips.about.get('env_id')) if preset.mirror else None
     return order if order and len(order) == clips.action_dim else None
 
-# %% ../nbs/30_world.ipynb #de1b0ecc
+# %% ../nbs/30_world.ipynb #7279aa97
 def find_preset(
     name,      # one of `PRESETS`
     **changes, # of its fields; None leaves a field as it is
 ) -> Preset:
     "A preset with some fields changed. ValueError for a name or a field that does not exist"
     if name not in PRESETS: raise ValueError(f'preset: expected one of {", ".join(PRESETS)}, given {name!r}')
+    if changes.get('precision') not in (None, 'auto', 'float32', 'bfloat16', 'float16'): raise ValueError(f"precision: expected auto, float32, bfloat16 or float16, given {changes['precision']!r}")
     if unknown := set(changes) - {f.name for f in fields(Preset)}: raise ValueError(f'preset: has no {", ".join(sorted(unknown))}')
     return replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})
 
@@ -342,7 +345,7 @@ def finish(
     plt.close(world_dashboard(run.denoiser, codec, loss, preset, latents, log or out, real, dreamed, Path(out) / 'dashboard.png'))
     return run
 
-# %% ../nbs/30_world.ipynb #89870fc8
+# %% ../nbs/30_world.ipynb #fb9ad043
 def train_world(
     data,                # directory of a dataset of frames
     out,                 # directory of the run
@@ -377,18 +380,18 @@ def train_world(
     config = dict(net=world.net.config, preset=as_json(preset), seed=seed, codec=codec.fingerprint(), data=clips.hash)
     finished(train(world, Lesson(world, loss, learn, preset, seed, workers), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
                     after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, every=every, watch=see, bar=bar,
-                    accumulate=preset.accumulate, precision=None if preset.amp else torch.float32, compile=preset.compile,
+                    accumulate=preset.accumulate, precision=None if preset.precision == 'auto' else getattr(torch, preset.precision), compile=preset.compile,
                     validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **kwargs))
     with first_process():
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #ee7d4852
+# %% ../nbs/30_world.ipynb #7f6cd0be
 @call_parse
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
     out:str='runs/world', # directory of the run; one that is there goes on
-    preset:str='lander_cpu', # lander_cpu, lander_4090 or csgo_4090
+    preset:str='lander_cpu', # lander_cpu, lander, lander_4090 or csgo_4090
     steps:int=None,     # optimizer steps of the world model, if not the preset's
     batch:int=None,     # clips a step
     length:int=None,    # latents of a training clip
@@ -396,6 +399,7 @@ def oniris_train(
     images:float=None,  # share of steps on single frames
     drop:float=None,    # share of clips that train without actions or text
     own:float=None,     # share of clips whose past is the world's own predictions
+    precision:str=None, # float32 or bfloat16, if not the preset's
     codec:str=None,     # directory of a codec, if one has been trained
     codecsteps:int=None, # optimizer steps of the codec, if not the preset's
     every:int=200,      # steps between checkpoints
@@ -410,7 +414,7 @@ def oniris_train(
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
     if not data: raise SystemExit('--data: expected the directory of a dataset, which oniris_record or oniris_import makes')
-    chosen = find_preset(preset, steps=steps, batch=batch, length=length, accumulate=accumulate, images=images, drop=drop, own=own, codec_steps=codecsteps)
+    chosen = find_preset(preset, steps=steps, batch=batch, length=length, accumulate=accumulate, images=images, drop=drop, own=own, codec_steps=codecsteps, precision=precision)
     there = (Path(out) / 'codec').exists() or bool(checkpoints(out))
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
     if there and resume == 'never' or not there and resume == 'must': raise SystemExit(f"{out} holds {'a run already' if there else 'no run'}, and --resume is {resume}")
