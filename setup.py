@@ -22,7 +22,7 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     long_description=readme, long_description_content_type='text/markdown',
-    packages=find_packages(include=['oniris', 'oniris.*']), package_data={'oniris': ['assets/*']},
+    packages=find_packages(include=['oniris', 'oniris.*']), package_data={'oniris': ['assets/*', 'assets/*/*', 'assets/*/*/*']},
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Developers', 'Intended Audience :: Science/Research',

@@ -16,18 +16,20 @@ from .codec import Codec
 from .data import Clips, space_from
 from .edm import Denoiser
 
-# %% ../nbs/23_run.ipynb #222cd559
+# %% ../nbs/23_run.ipynb #b573ae0f
 def pick_starts(
     clips: Clips,  # of frames; held-out ones, if there are any
-    number: int,   # how many starts, at most one a clip
+    number: int,   # how many starts, at most one a clip: of four times as many those in which most happens
     context: int,  # frames of each
     seed: int=0,   # which ones
 ) -> dict:         # frames uint8 (n t h w 3), actions (n t a), states (n t o) and cond (n e) if there are any, seed (n), past: list of (first a)
     "The first `context` frames of some clips. ValueError if the clips are latents, or shorter than that"
     if clips.kind != 'frames': raise ValueError(f'{clips.path} holds {clips.kind}: a dream starts from real frames')
     if not 1 <= context <= clips.frames: raise ValueError(f'context: expected 1 to {clips.frames} frames, given {context}')
-    which = np.sort(np.random.default_rng(seed).permutation(len(clips))[:number])
-    each = [clips[int(i)] for i in which]
+    drawn = {int(i): clips[int(i)] for i in np.random.default_rng(seed).permutation(len(clips))[:4 * number]}
+    change = {i: np.abs(np.diff(c['frames'].astype(np.int16), axis=0)).mean() for i, c in drawn.items()}
+    which = sorted(sorted(drawn, key=change.get, reverse=True)[:number])
+    each = [drawn[i] for i in which]
     cut = {k: np.stack([c[k][:context] for c in each]) for k in ('frames', 'actions', 'states') if k in each[0]}
     cut |= {k: np.stack([c[k] for c in each]) for k in ('cond',) if k in each[0]}
     return cut | dict(seed=np.array([clips.seed[i] for i in which]), past=[clips.past(int(i)) for i in which])

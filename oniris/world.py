@@ -35,7 +35,7 @@ from .latents import check_codec, encode_clips
 from .run import Run, load_run, save_run
 from .dream import Dreamer
 
-# %% ../nbs/30_world.ipynb #593aca1a
+# %% ../nbs/30_world.ipynb #bbf58be5
 @dataclass(frozen=True)
 class Preset:
     "What defines a training run, but for its data. Widths and counts are `UNet`'s, noise levels those of the loss"
@@ -60,23 +60,28 @@ class Preset:
     sigma_ctx: float = .3          # most noise on the clean copy
     images: float = 0.             # share of steps on single frames
     drop: float = 0.               # share of clips that train without actions, and of those without cond
-    own: float = .5                # share of clips whose past is the world's own one-step predictions
+    own: float = .5                # share of clips whose past is the world's own predictions
+    guess: tuple = (1.5, .7)       # mean and deviation of ln sigma of the noise that they are made from
+    depth: int = 1                 # at most so many times one after the other, each with the one before as its past
+    project: bool = False          # put them where the codec's latents lie, as dreamed ones are
     mirror: bool = True            # add every clip's mirror image, where `MIRRORS` says what becomes of the actions
     precision: str = 'auto'        # what the network multiplies in: 'float32', 'bfloat16', or half precision on a GPU and single on a CPU
     compile: bool = False          # torch.compile on a GPU
     sampler: dict = field(default_factory=lambda: dict(steps=3, guidance=1.3, against='actions')) # how such a world is best dreamed
 
-# %% ../nbs/30_world.ipynb #b23d8783
+# %% ../nbs/30_world.ipynb #1a21239a
 PRESETS = dict(
     lander_cpu=Preset(),
     lander=Preset(codec=partial(VAE, channels=(3, 64, 8), time_strides=(1, 1), space_strides=(4, 1), num_blocks=(2, 0), kernel_t=1), codec_steps=5000,
-                  width=48, mult=(1, 2, 4), attend=(2,), steps=10_000, batch=4, precision='bfloat16'),
+                  width=48, mult=(1, 2, 4), attend=(2,), steps=9000, batch=4, precision='bfloat16'),
     lander_4090=Preset(codec=partial(VAE, channels=(3, 64, 256, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), kernel_t=1), codec_steps=20_000,
                        width=192, mult=(1, 2), blocks=2, attend=(0, 1), window=32,
                        steps=100_000, batch=16, length=48, drop=.1, images=.1, compile=True),
     csgo_4090=Preset(codec=partial(VAE, channels=(3, 96, 384, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), kernel_t=1), codec_steps=60_000,
                      width=256, mult=(1, 2, 3), blocks=2, attend=(1, 2), window=24,
                      steps=200_000, batch=8, accumulate=2, length=32, drop=.1, images=.1, dropout=.05, compile=True))
+PRESETS['lander_finish'] = replace(PRESETS['lander'], steps=3600, lr=5e-3, P_mean=2.5, guess=(3.4, .3), depth=3, project=True,
+                                   sampler=dict(steps=1, guidance=1.3, against='actions', sigma_max=30.))
 
 # %% ../nbs/30_world.ipynb #24c290cc
 MIRRORS = {'LunarLander-v3': (0, 3, 2, 1)} # environment -> the order of its action's entries in a mirror: here the side engines change places
@@ -132,7 +137,7 @@ def describe_cost(world, preset, clips):
     return (f"{c['parameters'] / 1e6:.1f}M parameters, {c['gmac']:.2f} GMAC a latent of {h}x{w}x{clips.channels}, {c['memory'] / 2**30:.1f} GiB in single precision; "
             f"{preset.steps} steps of {preset.batch} clips of {preset.length}")
 
-# %% ../nbs/30_world.ipynb #cb1681f3
+# %% ../nbs/30_world.ipynb #2049d03a
 def _given(clips, batch, device): # what the network takes
     x, actions, cond = batch.to(device)
     return x, actions if clips.action_dim else None, cond
@@ -146,9 +151,11 @@ class Lesson:
         preset: Preset,    # batch, length, images, drop, own
         seed: int=0,
         workers: int=0,    # processes that read ahead
+        project=None,      # `Codec.project`, where the preset wants it
     ):
         self.world, self.loss, self.clips, self.preset, self.seed, self.workers = world, loss, clips, preset, seed, workers
-        self.ahead, self.far = {}, TwoCopyLoss(1.5, .7, loss.sigma_ctx, loss.sigma_min, fit=False) # sigma of 4.5, give or take a factor of 2
+        self.ahead, self.far = {}, TwoCopyLoss(*preset.guess, loss.sigma_ctx, loss.sigma_min, fit=False)
+        self.project = project if project is not None and preset.project else lambda z: z
     def batch(self, step, part):
         "The batch of `step`, read ahead by workers as long as the steps come in order"
         at, feed = self.ahead.get(part, (None, None))
@@ -175,10 +182,11 @@ class Lesson:
         if x.shape[1] == 1 or not chosen.any(): return x
         mine = chosen[i * len(x):(i + 1) * len(x)].to(x.device)
         at = mine if mine.any() else ~mine # where processes share weights, all have to take part in the pass
-        noisy, sigma = self.far.noised(x, generator(self.seed, step, 'guess'), part)
-        with torch.no_grad(): guess = self.world(noisy[at], sigma[at], **{k: v[at] for k, v in dict(actions=actions, cond=cond).items() if v is not None})[:, 1]
-        past = x.clone()
-        past[at, 1:] = guess[:, 1:].to(x)
+        given, past = {k: v[at] for k, v in dict(actions=actions, cond=cond).items() if v is not None}, x.clone()
+        for k in range(1 + int(torch.randint(self.preset.depth, (), generator=generator(self.seed, step, 'depth')))):
+            noisy, sigma = self.far.noised(x, generator(self.seed, step, f'guess {k}'), part, past)
+            with torch.no_grad(): guess = self.world(noisy[at], sigma[at], **given)[:, 1].to(x)
+            past[at, 1:] = self.project(guess)[:, 1:]
         return torch.where(mine[:, None, None, None, None], past, x)
     def __call__(self, step, part=(0, 1)):
         x, actions, cond = self.given(self.batch(step, part), step, part)
@@ -345,12 +353,13 @@ def finish(
     plt.close(world_dashboard(run.denoiser, codec, loss, preset, latents, log or out, real, dreamed, Path(out) / 'dashboard.png'))
     return run
 
-# %% ../nbs/30_world.ipynb #fb9ad043
+# %% ../nbs/30_world.ipynb #84fd240f
 def train_world(
     data,                # directory of a dataset of frames
     out,                 # directory of the run
     preset: Preset,
     codec=None,          # directory of a codec to use; the preset's is trained if not given
+    begin=None,          # a run whose world to begin with, its averaged weights; fresh ones if not given
     seed: int=0,         # of weights, batches and noise
     every: int=200,      # steps between checkpoints
     preview: int=0,      # steps between pictures of what the world dreams; 0 for the end only
@@ -363,7 +372,7 @@ def train_world(
     "Codec, latents, world, pictures, each made if it is not there. DataError or ValueError for data that do not fit; SystemExit if a signal stopped it"
     out, clips, device = Path(out), Clips(data), torch.device(device or local_device())
     if not any(clips.index['test']): raise DataError(f'{data} holds out no episode to measure on: record more episodes, or with --each fewer clips of one')
-    held_out = Clips(data, 'test')
+    held_out, first = Clips(data, 'test'), None if begin is None else Denoiser.from_pretrained(begin)
     say = print if bar else str
     say(f'codec: {preset.codec_steps} steps on frames of {clips.size[0]}x{clips.size[1]} -> {out}/codec' if codec is None else f'codec: {codec}')
     codec, latents = prepare(preset, clips, out, codec, device, seed, every=every, bar=bar)
@@ -371,14 +380,17 @@ def train_world(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed) # initial weights
         world = make_world(preset, learn).to(device)
+    if first is not None:
+        if first.net.config != world.net.config: raise ValueError(f'begin: expected a world of {world.net.config}, given one of {first.net.config}')
+        world.load_state_dict(first.state_dict())
     say('world: ' + describe_cost(world, preset, learn) + f' -> {out}')
     loss, ema = TwoCopyLoss(preset.P_mean, preset.P_std, preset.sigma_ctx), PowerEMA(world)
     done = partial(finish, out, world, codec, loss, ema, preset, held_out, test)
     def see(step, logs):
         if preview and step % preview == 0 and step < preset.steps: done(step=step)
         if watch: watch(step, logs)
-    config = dict(net=world.net.config, preset=as_json(preset), seed=seed, codec=codec.fingerprint(), data=clips.hash)
-    finished(train(world, Lesson(world, loss, learn, preset, seed, workers), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
+    config = dict(net=world.net.config, preset=as_json(preset), seed=seed, codec=codec.fingerprint(), data=clips.hash, begin=first and first.fingerprint())
+    finished(train(world, Lesson(world, loss, learn, preset, seed, workers, codec.project), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
                     after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, every=every, watch=see, bar=bar,
                     accumulate=preset.accumulate, precision=None if preset.precision == 'auto' else getattr(torch, preset.precision), compile=preset.compile,
                     validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **kwargs))
@@ -386,12 +398,12 @@ def train_world(
         if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
-# %% ../nbs/30_world.ipynb #7f6cd0be
+# %% ../nbs/30_world.ipynb #4c3d7e81
 @call_parse
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
     out:str='runs/world', # directory of the run; one that is there goes on
-    preset:str='lander_cpu', # lander_cpu, lander, lander_4090 or csgo_4090
+    preset:str='lander_cpu', # lander_cpu, lander, lander_finish, lander_4090 or csgo_4090
     steps:int=None,     # optimizer steps of the world model, if not the preset's
     batch:int=None,     # clips a step
     length:int=None,    # latents of a training clip
@@ -401,6 +413,7 @@ def oniris_train(
     own:float=None,     # share of clips whose past is the world's own predictions
     precision:str=None, # float32 or bfloat16, if not the preset's
     codec:str=None,     # directory of a codec, if one has been trained
+    begin:str=None,     # a run (or the name of one that comes with oniris) whose world to begin with
     codecsteps:int=None, # optimizer steps of the codec, if not the preset's
     every:int=200,      # steps between checkpoints
     keep:int=3,         # checkpoints to keep
@@ -419,6 +432,6 @@ def oniris_train(
     if resume not in ('auto', 'never', 'must'): raise ValueError(f'resume: expected auto, never or must, got {resume!r}')
     if there and resume == 'never' or not there and resume == 'must': raise SystemExit(f"{out} holds {'a run already' if there else 'no run'}, and --resume is {resume}")
     plot_style()
-    try: train_world(data, out, chosen, codec, seed, every, preview, workers, device, keep=keep, minutes=minutes, tensorboard=tensorboard)
+    try: train_world(data, out, chosen, codec, begin, seed, every, preview, workers, device, keep=keep, minutes=minutes, tensorboard=tensorboard)
     except (DataError, FileNotFoundError) as e: raise SystemExit(str(e)) from e # said in a line, and not as a traceback
     print(f'{out}: run.json, dream.gif, dashboard.png. Dream on with: oniris_dream --run {out}')
