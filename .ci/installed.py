@@ -1,4 +1,4 @@
-"""Run by .ci/run with the interpreter of the environment given, outside the repository: the installed package imports whole."""
+"""Run by .ci/run with the interpreter of the environment given, outside the repository: the installed package imports whole, and dreams."""
 import importlib, importlib.metadata, pkgutil, subprocess, sys
 from pathlib import Path
 
@@ -11,4 +11,5 @@ for name in names: importlib.import_module(f'oniris.{name}')
 if 'core' in names: assert len(oniris.core.lander_clips()['frames'])       # the package data came along
 for script in importlib.metadata.entry_points(group='console_scripts'):
     if script.value.startswith('oniris.'): subprocess.run([env/'bin'/script.name, '--help'], check=True, stdout=subprocess.DEVNULL)
+if 'dream' in names: subprocess.run([env/'bin'/'oniris_dream', '--frames', '2', '--out', 'dream.gif'], check=True, stdout=subprocess.DEVNULL) # so did the world that it dreams
 print(f'oniris {oniris.__version__} imports with fastcore {importlib.metadata.version("fastcore")}: {" ".join(names)}')

@@ -69,7 +69,7 @@ class Preset:
     compile: bool = False          # torch.compile on a GPU
     sampler: dict = field(default_factory=lambda: dict(steps=3, guidance=1.3, against='actions')) # how such a world is best dreamed
 
-# %% ../nbs/30_world.ipynb #1a21239a
+# %% ../nbs/30_world.ipynb #fb1899c9
 PRESETS = dict(
     lander_cpu=Preset(),
     lander=Preset(codec=partial(VAE, channels=(3, 64, 8), time_strides=(1, 1), space_strides=(4, 1), num_blocks=(2, 0), kernel_t=1), codec_steps=5000,
@@ -81,7 +81,7 @@ PRESETS = dict(
                      width=256, mult=(1, 2, 3), blocks=2, attend=(1, 2), window=24,
                      steps=200_000, batch=8, accumulate=2, length=32, drop=.1, images=.1, dropout=.05, compile=True))
 PRESETS['lander_finish'] = replace(PRESETS['lander'], steps=3600, lr=5e-3, P_mean=2.5, guess=(3.4, .3), depth=3, project=True,
-                                   sampler=dict(steps=1, guidance=1.3, against='actions', sigma_max=30.))
+                                   sampler=dict(steps=1, guidance=1.5, against='actions', sigma_max=30., sigma_ctx=.15))
 
 # %% ../nbs/30_world.ipynb #24c290cc
 MIRRORS = {'LunarLander-v3': (0, 3, 2, 1)} # environment -> the order of its action's entries in a mirror: here the side engines change places
