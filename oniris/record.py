@@ -39,7 +39,7 @@ def make_env(
         raise ValueError(f'{env_id}: expected actions that flatten to a vector, got {env.action_space}')
     return env
 
-# %% ../nbs/13_record.ipynb #477a1beb
+# %% ../nbs/13_record.ipynb #971c86d6
 def shrink(
     frame: np.ndarray,  # uint8 (h w 3), of any size
     size: int,          # side of the square it becomes
@@ -48,7 +48,7 @@ def shrink(
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
         got = f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray) else type(frame).__name__
         raise ValueError(f'frame: expected a uint8 array (h w 3), got {got}')
-    return np.asarray(Image.fromarray(frame).resize((size, size), Image.BOX))
+    return np.array(Image.fromarray(frame).resize((size, size), Image.BOX))
 
 # %% ../nbs/13_record.ipynb #2817d61f
 def play(
