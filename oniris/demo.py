@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['HORIZONS', 'ASKED', 'lander_data', 'compare', 'shipped_dream', 'oniris_demo']
 
-# %% ../nbs/31_demo.ipynb #ead43ff4
+# %% ../nbs/31_demo.ipynb #1da18e5b
 import json, time
 from pathlib import Path
 from fastcore.script import call_parse
 import torch
-from tqdm.auto import tqdm
 from .core import plot_style, save_gif
 from .data import Clips
 from .record import record
 from .run import Run, load_run
 from .dream import Dreamer, held_actions
-from .metrics import by_horizon, frame_psnr, horizon_table, lander_found, position_error
+from .metrics import by_horizon, frame_psnr, free_running, horizon_table, lander_found, position_error
 from .evaluate import drawn_by
 from .world import dream_again, find_preset, train_world
 
@@ -48,7 +47,7 @@ def compare(
     rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': drawn_by(run.codec, ahead)}
     return {name: by_horizon(ahead, guess, horizons, ASKED) for name, guess in rows.items()}
 
-# %% ../nbs/31_demo.ipynb #ed648720
+# %% ../nbs/31_demo.ipynb #847b9db2
 def shipped_dream(
     path,            # a .gif
     frames: int=64,  # to dream
@@ -57,10 +56,9 @@ def shipped_dream(
     "The world that comes with oniris, dreaming"
     run = load_run('lander')
     starts = [torch.cat(v) for v in zip(*map(run.start, range(number)))]
-    dreamer = Dreamer.from_run(run).reset(*starts)
     actions = torch.cat([held_actions(run.action_space, frames, seed) for seed in range(number)])
-    dreamed = [dreamer.step(a).cpu() for a in tqdm(actions.unbind(1), 'dream', unit='frame')]
-    return save_gif(torch.cat([starts[0], *dreamed], 1), path, run.fps, 3)
+    dreamed = free_running(Dreamer.from_run(run), starts[0], torch.cat([starts[1], actions], 1), run.context)
+    return save_gif(torch.cat([starts[0], dreamed], 1), path, run.fps, 3)
 
 # %% ../nbs/31_demo.ipynb #e9b6fc94
 @call_parse

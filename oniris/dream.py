@@ -41,7 +41,7 @@ def _tensors(x, name=''):
     inside = enumerate(x) if isinstance(x, (list, tuple)) else x.items() if isinstance(x, dict) else getattr(x, '__dict__', {}).items()
     return {k: v for i, u in inside for k, v in _tensors(u, f'{name}.{i}').items()}
 
-# %% ../nbs/24_dream.ipynb #7083cd38
+# %% ../nbs/24_dream.ipynb #0bce38bf
 def _known(**sizes): return {k: v for k, v in sizes.items() if v is not None}
 
 class Dreamer:
@@ -67,13 +67,13 @@ class Dreamer:
         if isinstance(sampler, str):
             if sampler not in SAMPLERS: raise ValueError(f'sampler: given {sampler!r}, expected one of {list(SAMPLERS)}')
             sampler = SAMPLERS[sampler]
-        twice = getattr(sampler, 'func', sampler) is heun
-        if steps < 1 or twice and steps % 2 == 0: raise ValueError(f"steps: given {steps}, expected at least 1{', an odd number, for Heun makes 2n-1 evaluations' if twice else ''}")
+        self.odd = getattr(sampler, 'func', sampler) is heun              # its numbers of evaluations are odd
+        if steps < 1 or self.odd and steps % 2 == 0: raise ValueError(f"steps: given {steps}, expected at least 1{', an odd number, for Heun makes 2n-1 evaluations' if self.odd else ''}")
         if sinks < 0: raise ValueError(f'sinks: given {sinks}, expected >= 0')
         if not math.isfinite(guidance): raise ValueError(f'guidance: given {guidance}, expected a finite number')
         if against not in ('past', 'actions', 'cond'): raise ValueError(f"against: given {against!r}, expected 'past', 'actions' or 'cond'")
         if not 0 < sigma_ctx < sigma_max: raise ValueError(f'sigma_ctx: given {sigma_ctx}, expected between 0 and sigma_max={sigma_max}')
-        self.sigmas = karras_sigmas((steps + 1) // 2 if twice else steps, sigma_min, sigma_max)
+        self.sigmas = karras_sigmas((steps + 1) // 2 if self.odd else steps, sigma_min, sigma_max)
         self.denoiser, self.codec, self.window, self.sinks, self.steps = denoiser.eval(), codec, window, sinks, steps
         self.sampler, self.guidance, self.against, self.sigma_ctx, self.seed = sampler, guidance, against, sigma_ctx, seed
         self.space = action_space if action_space is None or isinstance(action_space, dict) else describe_space(action_space)

@@ -6,7 +6,7 @@
 __all__ = ['FAIR', 'SPANS', 'COLOURS', 'Exam', 'make_exam', 'drawn_by', 'fidelity', 'swap_actions', 'following', 'crowds',
            'endurance', 'speed', 'evaluate', 'targets', 'report_table', 'plot_report', 'plot_swap', 'oniris_evaluate']
 
-# %% ../nbs/26_evaluate.ipynb #58e7c016
+# %% ../nbs/26_evaluate.ipynb #528a00d2
 import io
 import json
 import math
@@ -27,7 +27,6 @@ from .data import Clips
 from .record import lander_position, record, replay
 from .run import Run, load_run
 from .dream import Dreamer
-from .sampler import heun
 from .metrics import (HORIZONS, NAMES, STATISTICS, StateNet, bootstrap, crowd_distance, drift, fit_states, free_running,
                             horizon_table, lander_follows, landers_in, measure, metrics_for, pixels_follow, seen, statistics, teacher_forced)
 
@@ -184,7 +183,7 @@ def _ask(exam, make, codec, seeds, progress):
         videos |= dict(simulated=simulated[:, exam.context:], swapped=swapped[0])
     return report, videos
 
-# %% ../nbs/26_evaluate.ipynb #06511f40
+# %% ../nbs/26_evaluate.ipynb #46322416
 def speed(exam: Exam,
           make,              # make(steps=n) -> `Dreamer`; make() one with the run's own number
           steps=(1, 2, 4, 8), # of the sampler
@@ -200,7 +199,7 @@ def speed(exam: Exam,
             seconds.append(time.perf_counter() - began)
         return round(k / float(np.median(seconds[1:])), 2)
     own = make()
-    if getattr(own.sampler, 'func', own.sampler) is heun: steps = dict.fromkeys(n | 1 for n in steps) # whose numbers are odd
+    if own.odd: steps = dict.fromkeys(n | 1 for n in steps)
     return dict(steps=list(steps), fps=[fps(make(steps=n)) for n in steps], own=fps(own), gpu=own.device.type == 'cuda')
 
 # %% ../nbs/26_evaluate.ipynb #0a81f4c1
@@ -348,7 +347,7 @@ def _save(fig, path):
     fig.savefig(file, format='png')
     write_atomic(path, file.getvalue())
 
-# %% ../nbs/26_evaluate.ipynb #8519ed97
+# %% ../nbs/26_evaluate.ipynb #a390aeb5
 @call_parse
 def oniris_evaluate(run:str='lander', # a run's directory, the name of one that comes with oniris, or an id on the hub
                     out:str='',          # directory of the results; RUN/evaluation if not given
@@ -363,7 +362,8 @@ def oniris_evaluate(run:str='lander', # a run's directory, the name of one that 
     "Examine a trained world: every metric by horizon between its baselines, as a table, evaluation.json, evaluation.png and actions.png"
     plot_style()
     run = load_run(run)
-    report, fig = evaluate(run, out or None, clips, horizon, seeds, long, dreams, data or None, fit)
+    out = Path(out or run.desk / 'evaluation')
+    report, fig = evaluate(run, out, clips, horizon, seeds, long, dreams, data or None, fit)
     plt.close('all')
     print(report_table(report))
-    print(f"written to {Path(out or run.desk / 'evaluation')}: evaluation.json, evaluation.png, actions.png")
+    print(f"written to {out}: evaluation.json, evaluation.png, actions.png")

@@ -47,7 +47,16 @@ def _unpack(data):
     ends = np.cumsum(starts.pop('before'))
     return starts | dict(past=np.split(starts['past'], ends[:-1]))
 
-# %% ../nbs/23_run.ipynb #2766cd5e
+# %% ../nbs/23_run.ipynb #4a2c8453
+def _write(out, denoiser, codec, starts, page, half=False):
+    "The files of a run, run.json last"
+    packed = _pack(starts)
+    write_atomic(out / 'starts.npz', packed)
+    denoiser.save_pretrained(out / 'world', half)
+    if codec is not None: codec.save_pretrained(out / 'codec', half)
+    write_atomic(out / 'run.json', json.dumps(page | dict(starts=hashlib.sha256(packed).hexdigest()), indent=1).encode())
+    return out
+
 def save_run(
     out,                  # the directory
     denoiser: Denoiser,   # not baked
@@ -64,16 +73,11 @@ def save_run(
     p = 1 if codec is None else codec.time_stride
     if net['action_dim'] not in (0, p * clips.action_dim): raise ValueError(f"denoiser: takes actions of {net['action_dim']} numbers, expected {p * clips.action_dim}")
     if context % p: raise ValueError(f'context: expected a multiple of the {p} frames of a latent, given {context}')
-    packed = _pack(pick_starts(clips, starts, context))
-    write_atomic(out / 'starts.npz', packed)
-    denoiser.save_pretrained(out / 'world')
-    if codec is not None: codec.save_pretrained(out / 'codec')
     page = dict(format=1, codec=codec is not None, context=context, size=list(clips.size), fps=clips.fps, action_dim=clips.action_dim, sampler=sampler or {},
-                starts=hashlib.sha256(packed).hexdigest(), data=str(Path(clips.path).resolve()), about=clips.about, **more)
-    write_atomic(out / 'run.json', json.dumps(page, indent=1).encode())
-    return out
+                data=str(Path(clips.path).resolve()), about=clips.about, **more)
+    return _write(out, denoiser, codec, pick_starts(clips, starts, context), page)
 
-# %% ../nbs/23_run.ipynb #143a9967
+# %% ../nbs/23_run.ipynb #cb772c4a
 @dataclass
 class Run:
     "A trained world with all that is needed to dream it"
@@ -104,8 +108,8 @@ class Run:
         return space_from(described) if described else None
     @property
     def data(self): # the dataset it was trained on, or None if it is not on this machine
-        path = Path(self.page.get('data') or '.')
-        return path if (path / 'index.json').is_file() else None
+        path = self.page.get('data')
+        return Path(path) if path and (Path(path) / 'index.json').is_file() else None
     @property
     def desk(self): # where results about it belong: its own directory, but for what came with the package
         return Path('runs') / self.path.name if self.path.resolve() in [p.resolve() for p in shipped().values()] else self.path
@@ -137,7 +141,7 @@ def load_run(
     load = lambda cls, name: cls.from_pretrained(path / name).to(device).requires_grad_(False)
     return Run(path, load(Denoiser, 'world'), load(Codec, 'codec') if page['codec'] else None, _unpack(packed), page)
 
-# %% ../nbs/23_run.ipynb #a0389d3b
+# %% ../nbs/23_run.ipynb #794edf21
 def share_run(
     run,        # a `Run`, or its directory
     out,        # a new directory
@@ -148,11 +152,6 @@ def share_run(
     run, out = load_run(run, 'cpu'), Path(out)
     if not card.strip(): raise ValueError('card: expected a text that says what these weights are')
     if out.is_dir() and any(out.iterdir()): raise FileExistsError(f'{out} is not empty')
-    packed = _pack(run.starts)
-    write_atomic(out / 'starts.npz', packed)
-    run.denoiser.save_pretrained(out / 'world', half=True)
-    if run.codec is not None: run.codec.save_pretrained(out / 'codec', half=True)
-    page = {k: v for k, v in run.page.items() if k != 'data'} | dict(starts=hashlib.sha256(packed).hexdigest()) | changes
     write_atomic(out / 'README.md', card.encode())
-    write_atomic(out / 'run.json', json.dumps(page, indent=1).encode())
-    return out
+    page = {k: v for k, v in run.page.items() if k != 'data'} | changes
+    return _write(out, run.denoiser, run.codec, run.starts, page, half=True)
