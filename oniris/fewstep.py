@@ -106,7 +106,7 @@ def consistency(
     return x
 consistency.random = True # it draws noise of its own
 
-# %% ../nbs/34_fewstep.ipynb #c8fd5019
+# %% ../nbs/34_fewstep.ipynb #7c253b78
 def tune(
     run,             # a trained `Run`, or its directory
     steps: int,      # optimizer steps; a fifth of what the world took is much
@@ -128,7 +128,7 @@ def tune(
     loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), floor=1., P_mean=preset.P_mean, P_std=preset.P_std, sigma_ctx=preset.sigma_ctx)
     world = copy.deepcopy(run.denoiser).requires_grad_(True).train()
     about = dict(start=run.denoiser.fingerprint(), steps=steps, lr=lr, seed=seed) | {k: getattr(loss, k) for k in ('first', 'last', 'over', 'huber', 'floor', 'P_mean', 'P_std')}
-    end = train(world, Lesson(world, loss, Clips(latents, 'train'), preset, seed), steps, out, lr=partial(cosine, steps=steps, peak=lr, warmup=20),
+    end = train(world, Lesson(world, loss, Clips(latents, 'train'), preset, seed, project=run.codec and run.codec.project), steps, out, lr=partial(cosine, steps=steps, peak=lr, warmup=20),
                 after_step=normalize_weights_, state={'fit': loss}, config=about, **kwargs)
     finished(end)
     save_run(out, world.eval(), run.codec, Clips(run.data, 'test'), run.context, len(run.starts['frames']), sampler=run.sampler | dict(steps=1), preset=page, tuned=about)
