@@ -38,12 +38,14 @@ def measure(rounds, batch, length, size, dim, width):
     import torch.nn.functional as F
     torch.set_num_threads(1)
     from video_diffusion_pytorch import GaussianDiffusion, Unet3D
-    from oniris.core import from_uint8, generator, lander_clips
-    from oniris.dream import Dreamer
-    from oniris.edm import Denoiser
-    from oniris.loss import TwoCopyLoss
-    from oniris.mp import bake, normalize_weights_
-    from oniris.unet import UNet
+    from oniris.core import generator
+    from oniris.frames import from_uint8
+    from oniris.games.lander import lander_clips
+    from oniris.dream.dreamer import Dreamer
+    from oniris.diffusion.edm import Denoiser
+    from oniris.training.loss import TwoCopyLoss
+    from oniris.nn.mp import bake, normalize_weights_
+    from oniris.nn.unet import UNet
 
     clips = lander_clips()
     video, actions = from_uint8(clips['frames'][:batch, :length]), torch.as_tensor(clips['actions'][:batch, :length])

@@ -6,13 +6,15 @@ accelerate launch --cpu --num_processes 2 tests/small_run.py --out DIR --steps 1
 import argparse, json
 import torch
 import torch.nn.functional as F
-from oniris.core import from_uint8, generator, lander_clips
-from oniris.edm import Denoiser
-from oniris.ema import PowerEMA
-from oniris.loss import LossFit, TwoCopyLoss
-from oniris.mp import normalize_weights_
-from oniris.train import train
-from oniris.unet import UNet
+from oniris.core import generator
+from oniris.frames import from_uint8
+from oniris.games.lander import lander_clips
+from oniris.diffusion.edm import Denoiser
+from oniris.training.ema import PowerEMA
+from oniris.training.loss import LossNormalizer, TwoCopyLoss
+from oniris.nn.mp import normalize_weights_
+from oniris.training.train import train
+from oniris.nn.unet import UNet
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument('--out', required=True, help='directory of the run')
@@ -32,14 +34,14 @@ small, actions = (small - small.mean()) / small.std(), torch.as_tensor(clips['ac
 
 torch.manual_seed(a.seed)
 net = UNet(resolution=8, channels=3, action_dim=actions.shape[-1], model_channels=16, channel_mult=(1, 2), video_attn=(4,), head_dim=16)
-model, loss = Denoiser(net), TwoCopyLoss(fit=LossFit(history=256))
+model, loss = Denoiser(net), TwoCopyLoss(fit=LossNormalizer(history=256))
 
-def loss_at(step, part=(0, 1)):
-    g, (i, n) = generator(a.seed, step, 'batch'), part
+def loss_at(step, microbatch=(0, 1)):
+    g, (i, n) = generator(a.seed, step, 'batch'), microbatch
     clip = torch.randint(len(small), (a.batch, 1), generator=g).chunk(n)[i]
     frame = torch.randint(small.shape[1] - a.length + 1, (a.batch, 1), generator=g).chunk(n)[i] + torch.arange(a.length)
     device = next(model.parameters()).device
-    return loss(model, small[clip, frame].to(device), actions[clip, frame].to(device), generator=generator(a.seed, step, 'loss'), part=part)
+    return loss(model, small[clip, frame].to(device), actions[clip, frame].to(device), generator=generator(a.seed, step, 'loss'), microbatch=microbatch)
 
 def validate(step):
     x, act = small[:4, :a.length], actions[:4, :a.length]

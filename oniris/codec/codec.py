@@ -178,12 +178,12 @@ def train_codec(codec: FrameCodec,  # trained in place
     "Trains a codec on single frames drawn as a function of (seed, step); resumes from `out`"
     if not isinstance(frames, Clips): frames = np.asarray(frames).reshape(-1, *np.shape(frames)[-3:])
     device = next(codec.parameters()).device
-    def draw(step, g, part):
-        if isinstance(frames, Clips): return frames.batch(seed, step, batch, 1, part).x[:, 0]
-        return from_uint8(frames[torch.randint(len(frames), (batch // part[1],), generator=g).numpy()])
-    def loss_at(step, part=(0, 1)):
-        g = generator(seed, step * part[1] + part[0], 'codec')
-        x = draw(step, g, part)
+    def draw(step, g, microbatch):
+        if isinstance(frames, Clips): return frames.batch(seed, step, batch, 1, microbatch).x[:, 0]
+        return from_uint8(frames[torch.randint(len(frames), (batch // microbatch[1],), generator=g).numpy()])
+    def loss_at(step, microbatch=(0, 1)):
+        g = generator(seed, step * microbatch[1] + microbatch[0], 'codec')
+        x = draw(step, g, microbatch)
         if mirror: x = torch.where(torch.rand(len(x), 1, 1, 1, generator=g) < 0.5, x.flip(-1), x)
         return loss(codec, x.to(device), g)
     config = dict(codec=codec.config, batch=batch, lr=lr, mirror=mirror, seed=seed, steps=steps)

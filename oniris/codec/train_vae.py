@@ -30,13 +30,13 @@ def video_batch(clips,       # a dataset of frames, or uint8 `n t H W 3`
                 size,        # clips in the batch
                 length,      # frames of each
                 mirror=True, # show half of the clips in a mirror
-                part=(0, 1), # which of n equal parts of the batch
+                microbatch=(0, 1), # which of n equal parts of the batch
                ) -> Tensor:  # `b length 3 H W` in [-1,1], b = size/n
     "Windows of video as a pure function of (seed, step). ValueError for windows longer than clips, or parts that are not equal"
-    (i, n), flip = part, torch.rand(size, generator=generator(seed, step, 'mirror')) < (.5 if mirror else 0)
+    (i, n), flip = microbatch, torch.rand(size, generator=generator(seed, step, 'mirror')) < (.5 if mirror else 0)
     if size % n: raise ValueError(f'size: expected a multiple of the {n} parts, got {size}')
     own = slice(i * size // n, (i + 1) * size // n)
-    if hasattr(clips, 'batch'): x = clips.batch(seed, step, size, length, part=part).x
+    if hasattr(clips, 'batch'): x = clips.batch(seed, step, size, length, microbatch=microbatch).x
     else:
         if not 1 <= length <= clips.shape[1]: raise ValueError(f'length: expected 1 to {clips.shape[1]} frames, got {length}')
         rng = np.random.default_rng(seed_for(seed, step, 'window'))
@@ -93,7 +93,7 @@ def train_vae(vae,           # trained in place
     learned = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
     model = nn.ModuleDict(dict(vae=vae, loss=loss.to(device))) if learned else vae
     get = partial(video_batch, clips, seed, size=batch, length=length, mirror=mirror)
-    def loss_at(step, part=(0, 1)): return loss(vae, get(step, part=part).to(device), generator(seed, step, 'latent noise'), part)
+    def loss_at(step, microbatch=(0, 1)): return loss(vae, get(step, microbatch=microbatch).to(device), generator(seed, step, 'latent noise'), microbatch)
     config = dict(vae=vae.config, loss=getattr(loss, 'config', None), data=getattr(clips, 'hash', None), batch=batch, length=length,
                   lr=lr, mirror=mirror, seed=seed, steps=steps)
     watching = {} if held is None else _watching(vae, held.to(device), out, pictures)
@@ -145,7 +145,7 @@ def oniris_train_vae(data:str=None,           # a recorded dataset's directory, 
                      kl:float=0.,             # weight of the group divergence
                      worst:float=.1,          # weight of the worst pixels
                      noise:float=.1,          # most noise on a latent
-                     adversary:float=0.,      # weight of the pair discriminator
+                     adversarial:float=0.,      # weight of the pair discriminator
                      perceptual:float=0.,     # weight of LPIPS (pip install lpips)
                      lr:float=2e-3,           # highest learning rate
                      size:int=None,           # side of the frames of imported videos; their own by default
@@ -160,7 +160,7 @@ def oniris_train_vae(data:str=None,           # a recorded dataset's directory, 
     times, spaces = parse_strides(strides)
     plot_style(); torch.manual_seed(seed)
     vae = VAE(tuple(int(c) for c in channels.split(',')), times, spaces, blocks, latents=latents).to(local_device())
-    loss = VAELoss(worst=worst, noise=noise, kl=kl, adversary=adversary, perceptual=perceptual)
+    loss = VAELoss(worst=worst, noise=noise, kl=kl, adversarial=adversarial, perceptual=perceptual)
     clips, held = train_clips(data, Path(out)/'clips', length, size)
     held = held[:, :length].to(local_device())
     z = vae.encode(held) # complains now if sides or lengths do not fit

@@ -57,23 +57,23 @@ def gaussian_nll(mean: Tensor,   # `b t 3 H W`
 # %% ../../nbs/53_vae_loss.ipynb #e249289f
 def draw(shape,           # of this part's tensor, its first axis the clips
          generator=None,  # on the CPU
-         part=(0, 1),     # the i-th of n equal parts of a batch
+         microbatch=(0, 1),     # the i-th of n equal parts of a batch
          normal=True,     # or uniform in [0, 1)
         ) -> Tensor:
     "What falls on part i of n of the numbers that the whole batch would draw: they do not depend on how it is divided"
-    (i, n), b = part, shape[0]
+    (i, n), b = microbatch, shape[0]
     if not 0 <= i < n: raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {part}')
     return (torch.randn if normal else torch.rand)((n * b, *shape[1:]), generator=generator)[i * b:(i + 1) * b]
 
 def noisy(z: Tensor,      # `b t c h w`, of unit size
           most=0.1,       # most noise, as a part of that size
           generator=None, # on the CPU
-          part=(0, 1),    # the i-th of n equal parts of a batch
+          microbatch=(0, 1),    # the i-th of n equal parts of a batch
          ) -> Tensor:
     "z + s n, with s ~ U(0, most) for each frame of latents: noiseless ones are among them"
     if not most: return z
-    s = draw((*z.shape[:2], 1, 1, 1), generator, part, normal=False)
-    return z + most * (s * draw(z.shape, generator, part)).to(z)
+    s = draw((*z.shape[:2], 1, 1, 1), generator, microbatch, normal=False)
+    return z + most * (s * draw(z.shape, generator, microbatch)).to(z)
 
 # %% ../../nbs/53_vae_loss.ipynb #cf59f5a1
 def group_kl(mean: Tensor,  # `b t c h w`: latents, or their means
@@ -155,20 +155,20 @@ class VAELoss(nn.Module):
                  worst=0.1,     # weight of the worst pixels, beside the squared error of all
                  share=0.02,    # which part of the pixels they are
                  beta=None,     # if given, `gaussian_nll` with this beta instead of squared errors
-                 doubt=0.01,    # weight of the likelihood of errors held constant, which teaches the variance; without `beta`
+                 logvar_weight=0.01,    # weight of the likelihood of errors held constant, which teaches the variance; without `beta`
                  noise=0.1,     # most noise on a latent
                  kl=0.,         # weight of `group_kl`
                  perceptual=0., # weight of LPIPS
-                 adversary=0.,  # weight of the pair discriminator, of which 1 pulls as hard as the rest
+                 adversarial=0.,  # weight of the pair discriminator, of which 1 pulls as hard as the rest
                  width=16,      # of the discriminator
                 ):
         super().__init__()
-        self.config = dict(worst=worst, share=share, beta=beta, doubt=doubt, noise=noise, kl=kl,
-                           perceptual=perceptual, adversary=adversary, width=width)
+        self.config = dict(worst=worst, share=share, beta=beta, logvar_weight=logvar_weight, noise=noise, kl=kl,
+                           perceptual=perceptual, adversarial=adversarial, width=width)
         for k, v in self.config.items():
             if v is not None and v < 0: raise ValueError(f'{k}: expected at least 0, got {v}')
         self.perceptual = Perceptual() if perceptual else None
-        self.D = PairDiscriminator(width) if adversary else None
+        self.D = PairDiscriminator(width) if adversarial else None
     def pixels(self, y, logvar, x):
         "What the picture itself is punished for"
         c = self.config
@@ -180,11 +180,11 @@ class VAELoss(nn.Module):
                 vae,            # `encode(video) -> z`, `decode(z) -> mean, logvar`
                 x: Tensor,      # `b t 3 H W`
                 generator=None, # of the noise
-                part=(0, 1),    # these clips are the i-th of n equal parts of a batch
+                microbatch=(0, 1),    # these clips are the i-th of n equal parts of a batch
                ):               # loss with its graph; logs
         "All terms, and in the logs each before its weight"
         c, z = self.config, vae.encode(x)
-        y, logvar = (v.to(x.dtype) for v in vae.decode(noisy(z, c['noise'], generator, part))) # the loss is computed in full precision
+        y, logvar = (v.to(x.dtype) for v in vae.decode(noisy(z, c['noise'], generator, microbatch))) # the loss is computed in full precision
         loss, logs = self.pixels(y, logvar, x)
         logs |= {'std': z.detach().float().std((0, 1, 3, 4)).mean(), 'frames': x.shape[0] * x.shape[1]}
         if c['kl']: kl, more = group_kl(z.to(x.dtype)); loss, logs = loss + c['kl'] * kl, logs | more

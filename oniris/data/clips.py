@@ -122,7 +122,7 @@ def window(self: Clips,
     if not (0 <= start and 1 <= length <= self.frames - start):
         raise ValueError(f'window: expected frames inside 0 to {self.frames}, got {start} to {start + length}')
     part = slice(start, start + length)
-    return self._read(i, 'frames', part), self._checked(i, self._read(i, 'actions', part), start == 0)
+    return self._read(i, 'frames', microbatch), self._checked(i, self._read(i, 'actions', microbatch), start == 0)
 
 @patch
 def _checked(self: Clips, i, actions, reset):
@@ -209,11 +209,11 @@ def batch(self: Clips,
     step: int,           # counts batches
     size: int,           # clips in a batch
     length: int=None,    # frames of each; all if not given
-    part: tuple=(0, 1),  # (i, n): only the i-th of n equal parts of the batch
+    microbatch: tuple=(0, 1),  # (i, n): only the i-th of n equal parts of the batch
     mirror=None,         # show half of the clips in a mirror; what actions become in it: an order of them, or a matrix (a a)
 ) -> Batch:
     "Batch `step` of the run `seed`, a pure function of the arguments. Raises ValueError for a length or a part that does not fit."
-    length, (i, n) = self.frames if length is None else length, part
+    length, (i, n) = self.frames if length is None else length, microbatch
     if not 1 <= length <= self.frames: raise ValueError(f'length: expected 1 to {self.frames} frames, got {length}')
     if not 0 <= i < n or size % n: raise ValueError(f'part: expected (i, n) with 0 <= i < n and n dividing the {size} clips, got {part}')
     mine = slice(i * size // n, (i + 1) * size // n)  # everything is drawn for the whole batch, so that parts make up the whole
@@ -244,11 +244,11 @@ def batches(
     start: int=0,        # the first step
     stop: int=None,      # the step before which to end; never if not given
     workers: int=0,      # processes that prepare batches ahead; 0 prepares them in this one
-    part: tuple=(0, 1),  # (i, n): only the i-th of n equal parts of every batch
+    microbatch: tuple=(0, 1),  # (i, n): only the i-th of n equal parts of every batch
     mirror=None,         # see `Clips.batch`
 ):
     "Yield (step, Batch): the same batches for any number of workers, because each is a function of its step."
     steps = itertools.count(start) if stop is None else range(start, stop)
-    data = _Steps(clips, dict(seed=seed, size=size, length=length, part=part, mirror=mirror))
+    data = _Steps(clips, dict(seed=seed, size=size, length=length, microbatch=microbatch, mirror=mirror))
     own = torch.Generator()  # a loader draws a number for its workers: not from the stream that a network's dropout uses
     yield from DataLoader(data, sampler=steps, batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_leave_interrupts, generator=own)

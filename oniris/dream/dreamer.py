@@ -55,7 +55,7 @@ class Dreamer:
         sigma_min=0.03,   # the last noise level and
         sigma_max=20.,    # the first one: where training's sigma hardly ever went, they should not go
         seed=0,           # a number, from which sequence r makes its own, `seed_for(seed, r, 'row')`; or a list of each one's own
-        against='past',   # what the base of guidance is denied: 'past' (and actions: an image), 'actions' or 'cond'
+        guidance_base='past',   # what the base of guidance is denied: 'past' (and actions: an image), 'actions' or 'cond'
         sinks=0,          # first latents that are never forgotten; window + sinks should be fewer than a training clip
         action_space=None, # a gymnasium space or its description: actions outside it are refused
         amp=None,         # dtype of autocast; by default that of `amp_dtype` on a GPU, and none on a CPU
@@ -69,11 +69,11 @@ class Dreamer:
         if steps < 1 or self.odd and steps % 2 == 0: raise ValueError(f"steps: given {steps}, expected at least 1{', an odd number, for Heun makes 2n-1 evaluations' if self.odd else ''}")
         if sinks < 0: raise ValueError(f'sinks: given {sinks}, expected >= 0')
         if not math.isfinite(guidance): raise ValueError(f'guidance: given {guidance}, expected a finite number')
-        if against not in ('past', 'actions', 'cond'): raise ValueError(f"against: given {against!r}, expected 'past', 'actions' or 'cond'")
+        if guidance_base not in ('past', 'actions', 'cond'): raise ValueError(f"guidance_base: given {guidance_base!r}, expected 'past', 'actions' or 'cond'")
         if not 0 < sigma_ctx < sigma_max: raise ValueError(f'sigma_ctx: given {sigma_ctx}, expected between 0 and sigma_max={sigma_max}')
         self.sigmas = karras_sigmas((steps + 1) // 2 if self.odd else steps, sigma_min, sigma_max)
         self.denoiser, self.codec, self.window, self.sinks, self.steps = denoiser.eval(), codec, window, sinks, steps
-        self.sampler, self.guidance, self.against, self.sigma_ctx, self.seed = sampler, guidance, against, sigma_ctx, seed
+        self.sampler, self.guidance, self.guidance_base, self.sigma_ctx, self.seed = sampler, guidance, guidance_base, sigma_ctx, seed
         self.space = action_space if action_space is None or isinstance(action_space, dict) else describe_space(action_space)
         self.net = getattr(denoiser.net, 'config', None) or {}           # what is known of the network: sizes and widths
         self.p, self.block = getattr(codec, 'time_stride', 1), self.net.get('block', 1)
@@ -156,7 +156,7 @@ class Dreamer:
         def image(x, s): # each frame a sequence of its own
             cond = None if self.cond is None else self.cond.repeat_interleave(k, 0)
             return self.denoiser(x.flatten(0, 1)[:, None, None], s.expand(b * k, 1, 1), None, None, cond).view_as(x)
-        base = dict(past=image, actions=given(None, self.cache, self.cond), cond=given(action, self.cache, None))[self.against]
+        base = dict(past=image, actions=given(None, self.cache, self.cond), cond=given(action, self.cache, None))[self.guidance_base]
         return guide(given(action, self.cache, self.cond), base, self.guidance)
 
     def _remember(self, cache, z, noise, action, cond):

@@ -52,7 +52,7 @@ class _Dreams:
         return from_uint8(self.run.starts['frames'][which]), torch.from_numpy(self.run.starts['actions'][which])
 
     def _read(self, z, actions, memory=None): # latents; actions (b t a) of their frames
-        return self.head.read(z, rearrange(actions.to(z), 'b (t p) a -> b t (p a)', p=self.run.time_stride), memory, self.threshold)
+        return self.head.predict(z, rearrange(actions.to(z), 'b (t p) a -> b t (p a)', p=self.run.time_stride), memory, self.threshold)
 
     def _read_context(self, which):
         x, actions = self._context(which)

@@ -16,7 +16,7 @@ from fastcore.script import call_parse
 from ..core import write_atomic
 from ..dream.dreamer import Dreamer
 from ..dream.run import load_run
-from .benchmark import Exam, FAIR, SPANS, _ask, crowds, endurance, make_exam, speed
+from .benchmark import Benchmark, FAIR, SPANS, _ask, frechet_by_span, long_rollout_drift, make_benchmark, speed
 from .metrics import HORIZONS, NAMES, STATISTICS, fit_states, horizon_table
 from ..frames import frame_grid, plot_style
 
@@ -33,29 +33,29 @@ def evaluate(run,            # a `Run`, its directory or its id
              progress=True,  # show bars
              **changes,      # to the run's `Dreamer`: steps, sampler …
             ):               # -> report: a dict, also in evaluation.json; figure, also in evaluation.png
-    "All that can be measured of a run. ValueError for numbers that make no sense; errors of `make_exam`"
+    "All that can be measured of a run. ValueError for numbers that make no sense; errors of `make_benchmark`"
     run = load_run(run)
-    out, make = Path(out or run.desk / 'evaluation'), lambda seed, **more: Dreamer.from_run(run, seed=seed, **changes | more)
+    out, make = Path(out or run.results_dir / 'evaluation'), lambda seed, **more: Dreamer.from_run(run, seed=seed, **changes | more)
     k = make(0).stride
     if clips < 2 or horizon < 1 or seeds < 1: raise ValueError(f'expected clips >= 2, horizon >= 1, seeds >= 1, got {clips}, {horizon}, {seeds}')
     if horizon % k or long % 10 or long % k: raise ValueError(f'expected horizon and long in multiples of {k}, long of 10 too, got {horizon}, {long}')
-    exam = make_exam(run, out / f'exam-{clips}x{run.context + horizon}', clips, horizon, data, progress)
-    report, videos = _ask(exam, make, run.codec, seeds, progress)
-    if exam.states is not None and exam.states.shape[-1] and horizon >= SPANS[0][1]:
-        half = len(exam.known) // 2
-        net = fit_states(exam.known[:half], exam.states[:half], fit, progress=progress)
-        with torch.no_grad(): off = (net(exam.known[half:]) - exam.states[half:, 1:]) / net.std
+    benchmark = make_benchmark(run, out / f'exam-{clips}x{run.context + horizon}', clips, horizon, data, progress)
+    report, videos = _ask(benchmark, make, run.codec, seeds, progress)
+    if benchmark.states is not None and benchmark.states.shape[-1] and horizon >= SPANS[0][1]:
+        half = len(benchmark.known) // 2
+        net = fit_states(benchmark.known[:half], benchmark.states[:half], fit, progress=progress)
+        with torch.no_grad(): off = (net(benchmark.known[half:]) - benchmark.states[half:, 1:]) / net.std
         report['features'] = [round(v, 3) for v in off.abs().flatten(0, 1).median(0).values.tolist()] # error on clips it has not seen, in standard deviations
-        report['crowds'] = crowds(exam, net, {'copy last': videos['copy'], 'dream': videos['dream'], 'codec': videos['codec']})
-    if long: report['drift'] = endurance(exam, make(0), long, min(dreams, clips), progress)
-    report['speed'] = speed(exam, partial(make, 0))
-    report |= dict(run=str(run.path), clips=clips, horizon=horizon, seeds=seeds, context=run.context, exam=exam.clips.hash, changes={k: str(v) for k, v in changes.items()})
+        report['crowds'] = frechet_by_span(benchmark, net, {'copy last': videos['copy'], 'dream': videos['dream'], 'codec': videos['codec']})
+    if long: report['drift'] = long_rollout_drift(benchmark, make(0), long, min(dreams, clips), progress)
+    report['speed'] = speed(benchmark, partial(make, 0))
+    report |= dict(run=str(run.path), clips=clips, horizon=horizon, seeds=seeds, context=run.context, benchmark=benchmark.clips.hash, changes={k: str(v) for k, v in changes.items()})
     report['targets'] = targets(report)
     fig = plot_report(report)
     write_atomic(out / 'evaluation.json', json.dumps(report, indent=1).encode())
     _save(fig, out / 'evaluation.png')
-    if exam.replays:
-        _save(swap := plot_swap(exam, videos), out / 'actions.png')
+    if benchmark.replays:
+        _save(swap := plot_swap(benchmark, videos), out / 'actions.png')
         plt.close(swap)
     return report, fig
 
@@ -143,14 +143,14 @@ def plot_report(report: dict): # from `evaluate` -> figure
     return fig
 
 # %% ../../nbs/72_evaluate.ipynb #abf3a60e
-def plot_swap(exam: Exam,
+def plot_swap(benchmark: Benchmark,
               videos: dict, # simulated, dream, swapped: `b t 3 H W`, without context
               clips=2,      # the ones that the swap changes most
              ):             # -> figure
     "Simulator and dream, each with a clip's own actions and with another's: what the actions did"
-    changed = (videos['simulated'] - exam.real).abs().mean((1, 2, 3, 4)).topk(min(clips, len(exam.real))).indices.tolist()
-    pick = torch.tensor([h - 1 for h in (1, 4, 8, 12, 16, 24) if h <= exam.real.shape[1]])
-    rows = ('simulator', exam.real), ('dream', videos['dream']), ('simulator, other actions', videos['simulated']), ('dream, other actions', videos['swapped'])
+    changed = (videos['simulated'] - benchmark.real).abs().mean((1, 2, 3, 4)).topk(min(clips, len(benchmark.real))).indices.tolist()
+    pick = torch.tensor([h - 1 for h in (1, 4, 8, 12, 16, 24) if h <= benchmark.real.shape[1]])
+    rows = ('simulator', benchmark.real), ('dream', videos['dream']), ('simulator, other actions', videos['simulated']), ('dream, other actions', videos['swapped'])
     fig, axs = plt.subplots(1, len(changed), figsize=(4.5 * len(changed), 3.1), squeeze=False)
     for ax, i in zip(axs[0], changed):
         grid = frame_grid(torch.stack([v[i, pick] for _, v in rows]), nrow=len(pick))
@@ -180,7 +180,7 @@ def oniris_evaluate(run:str='lander', # a run's directory, the name of one that 
     "Examine a trained world: every metric by horizon between its baselines, as a table, evaluation.json, evaluation.png and actions.png"
     plot_style()
     run = load_run(run)
-    out = Path(out or run.desk / 'evaluation')
+    out = Path(out or run.results_dir / 'evaluation')
     report, fig = evaluate(run, out, clips, horizon, seeds, long, dreams, data or None, fit)
     plt.close('all')
     print(report_table(report))

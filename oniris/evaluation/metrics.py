@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURE', 'NAMES', 'HORIZONS', 'STATISTICS', 'ssim', 'metrics_for', 'measure', 'by_horizon', 'horizon_table',
-           'bootstrap', 'pixels_follow', 'frechet', 'StateNet', 'fit_states', 'crowd_distance', 'statistics', 'drift']
+           'bootstrap', 'pixels_follow', 'frechet', 'StateNet', 'fit_states', 'frechet_distance', 'statistics', 'drift']
 
 # %% ../../nbs/70_metrics.ipynb #4abbd1cc
 import math
@@ -178,7 +178,7 @@ def fit_states(video: Tensor, # `n t 3 h w` in [-1,1]
 
 # %% ../../nbs/70_metrics.ipynb #eb4ea764
 @torch.no_grad()
-def crowd_distance(net: StateNet,     # from `fit_states`
+def frechet_distance(net: StateNet,     # from `fit_states`
                    real: Tensor,      # `n t 3 h w` in [-1,1]: the reference
                    guess: Tensor,     # `m t 3 h w`
                   ) -> float:

@@ -74,7 +74,7 @@ class CausalConv(nn.Module):
         p = position.clamp(max=self.taps)
         return torch.sigmoid(self.bias[p] + self.slope * c_noise) * (p > 0)
 
-    def contributions(self,
+    def taps_of(self,
                       x: Tensor,        # `b s t c h w`: clean frames; with s = 2 noised ones as well, which speak within their block
                       length: int,      # outputs wanted, counted from the first frame
                      ) -> Tensor:       # `b s length h w c`
@@ -97,7 +97,7 @@ class CausalConv(nn.Module):
         keep, t = state is not None and state.writing, x.shape[2]
         if t == 1 and not keep: return state.ahead[:, None, :1].movedim(-1, -3) # one frame is read: all has been said already
         x = x if self.block > 1 else x[:, :1]
-        total = self.contributions(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
+        total = self.taps_of(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
         if state is not None: total[:, 0, :self.taps] += state.ahead[:, :total.shape[2]]
         if keep: state.write(total[:, 0, t:], t)
         return total[:, :, :t].movedim(-1, -3)

@@ -15,7 +15,7 @@ from ..data.record import record
 from ..dream.dreamer import Dreamer
 from ..dream.rollout import dream_again, free_running, held_actions
 from ..dream.run import load_run, Run
-from ..evaluation.benchmark import drawn_by
+from ..evaluation.benchmark import reconstruct
 from ..evaluation.metrics import by_horizon, horizon_table
 from ..frames import frame_psnr, plot_style, save_gif
 from ..games.lander import lander_found, position_error
@@ -47,7 +47,7 @@ def compare(
     "The dream of every held-out clip beside its two baselines: a copy of the last real frame, and the real frames through the codec"
     real, dreamed = dream_again(run, clips, len(clips))
     ahead, last = real[:, run.context:], real[:, run.context - 1:run.context]
-    rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': drawn_by(run.codec, ahead)}
+    rows = {'copy last': last.expand_as(ahead), 'dream': dreamed, 'codec alone': reconstruct(run.codec, ahead)}
     return {name: by_horizon(ahead, guess, horizons, ASKED) for name, guess in rows.items()}
 
 # %% ../../nbs/93_demo.ipynb #847b9db2
@@ -73,15 +73,15 @@ def oniris_demo(
     width:int=64,        # channels of the network's first level
     seed:int=0,          # of the recording, the training and the dream
     every:int=200,       # steps between checkpoints
-    shipped:int=64,      # frames that the world that comes with oniris dreams first; 0 for none
+    bundled_runs:int=64,      # frames that the world that comes with oniris dreams first; 0 for none
 ):
     "Record LunarLander, train a codec and a world model on it, and dream: under ten minutes on two CPU cores"
     out, start = Path(out), time.monotonic()
     say = lambda title: print(f'\n[{time.monotonic() - start:4.0f} s] {title}', flush=True)
     plot_style()
-    if shipped and not (out / 'shipped.gif').exists():
-        say(f'first, the world that comes with oniris dreams {shipped} frames -> {out}/shipped.gif')
-        shipped_dream(out / 'shipped.gif', shipped)
+    if bundled_runs and not (out / 'shipped.gif').exists():
+        say(f'first, the world that comes with oniris dreams {bundled_runs} frames -> {out}/shipped.gif')
+        shipped_dream(out / 'shipped.gif', bundled_runs)
     say(f'1/3  {clips} clips of LunarLander-v3, played at random and by its own heuristic -> {out}/data')
     data = lander_data(out / 'data', clips, seed).path
     say(f'2/3  codec and world model: the preset lander_cpu -> {out}')

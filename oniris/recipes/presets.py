@@ -49,7 +49,7 @@ class Preset:
     mirror: bool = True            # add every clip's mirror image, where `MIRRORS` says what becomes of the actions
     precision: str = 'auto'        # what the network multiplies in: 'float32', 'bfloat16', or half precision on a GPU and single on a CPU
     compile: bool = False          # torch.compile on a GPU
-    sampler: dict = field(default_factory=lambda: dict(steps=3, guidance=1.3, against='actions')) # how such a world is best dreamed
+    sampler: dict = field(default_factory=lambda: dict(steps=3, guidance=1.3, guidance_base='actions')) # how such a world is best dreamed
 
 # %% ../../nbs/90_presets.ipynb #fb1899c9
 PRESETS = dict(
@@ -63,7 +63,7 @@ PRESETS = dict(
                      width=256, mult=(1, 2, 3), blocks=2, attend=(1, 2), window=24,
                      steps=200_000, batch=8, accumulate=2, length=32, drop=.1, images=.1, dropout=.05, compile=True))
 PRESETS['lander_finish'] = replace(PRESETS['lander'], steps=3600, lr=5e-3, P_mean=2.5, guess=(3.4, .3), depth=3, project=True,
-                                   sampler=dict(steps=1, guidance=1.5, against='actions', sigma_max=30., sigma_ctx=.15))
+                                   sampler=dict(steps=1, guidance=1.5, guidance_base='actions', sigma_max=30., sigma_ctx=.15))
 
 # %% ../../nbs/90_presets.ipynb #24c290cc
 def swap_of(

@@ -25,7 +25,7 @@ from ..dream.rollout import dream_again, side_by_side
 from ..dream.run import Run, load_run, save_run
 from ..frames import plot_style, save_gif
 from ..nn.mp import normalize_weights_
-from .objective import Lesson, _given
+from .objective import WorldObjective, _given
 from .presets import Preset, describe_cost, find_preset, make_world, swap_of
 from ..training.checkpoint import checkpoints, read_log
 from ..training.ema import PowerEMA
@@ -198,12 +198,12 @@ def train_world(
         if preview and step % preview == 0 and step < preset.steps: done(step=step)
         if watch: watch(step, logs)
     config = dict(net=world.net.config, preset=as_json(preset), seed=seed, codec=codec.fingerprint(), data=clips.hash, begin=first and first.fingerprint())
-    finished(train(world, Lesson(world, loss, learn, preset, seed, workers, codec.project), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
+    finished(train(world, WorldObjective(world, loss, learn, preset, seed, workers, codec.project), preset.steps, out, lr=partial(cosine, steps=preset.steps, peak=preset.lr),
                     after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, every=every, watch=see, bar=bar,
                     accumulate=preset.accumulate, precision=None if preset.precision == 'auto' else getattr(torch, preset.precision), compile=preset.compile,
                     validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **kwargs))
     with first_process():
-        if not ((out / 'run.json').is_file() and load_run(out).page['step'] == preset.steps): done(step=preset.steps)
+        if not ((out / 'run.json').is_file() and load_run(out).manifest['step'] == preset.steps): done(step=preset.steps)
     return load_run(out, device)
 
 # %% ../../nbs/92_train_world.ipynb #4c3d7e81

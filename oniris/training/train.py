@@ -23,7 +23,7 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 from ..core import amp_dtype, seed_for, write_atomic
 from .checkpoint import Lock, Log, checkpoints, load_checkpoint, read_log, save_checkpoint
-from .processes import engine, merge_parts
+from .processes import make_backend, merge_parts
 
 # %% ../../nbs/44_train.ipynb #3d36f751
 def inverse_sqrt(step,        # steps already made
@@ -114,7 +114,7 @@ def _start(machine, out, model, things, config, steps) -> dict:
     at = load_checkpoint(out, model, things, same_run)
     if any(machine.gather(at is None)): # all have looked before the first one writes
         at = dict(step=0, skipped=0, in_a_row=0, seconds=0., best=None, config=config)
-        machine.once(lambda: save_checkpoint(out, model, at, things))
+        machine.on_main(lambda: save_checkpoint(out, model, at, things))
         load_checkpoint(out, model, things)
     return {'best': None, **at}
 
@@ -173,7 +173,7 @@ def train(model: nn.Module,       # trained in place
     for name, v in dict(every=every, keep=keep, accumulate=accumulate).items():
         if v < 1: raise ValueError(f'{name}: expected at least 1, got {v}')
     if taken := {'optim', 'ema', 'scaler'} & set(state or {}): raise ValueError(f'state: the names {taken} are taken')
-    machine = engine(model) # this process, or one of several
+    machine = make_backend(model) # this process, or one of several
     kind, dtype = machine.device.type, _precision(precision, machine.device)
     if compile and kind != 'cuda': raise ValueError(f'compile: expected a model on a GPU, got one on {machine.device}, where compiling takes minutes and gains little')
     opt = opt or torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0., fused=kind == 'cuda')
@@ -184,7 +184,7 @@ def train(model: nn.Module,       # trained in place
     n = machine.world * accumulate                                                      # parts of a batch, and which are mine
     mine = range(machine.rank * accumulate, (machine.rank + 1) * accumulate)
     with ExitStack() as stack:
-        machine.once(lambda: stack.enter_context(Lock(out)))
+        machine.on_main(lambda: stack.enter_context(Lock(out)))
         at = _start(machine, out, model, things, config, steps)
         if compile: model.compile()
         loss_at, before, frames, why = machine.wrap(model, opt, ema, loss_at), at['seconds'], 0, None
@@ -195,15 +195,15 @@ def train(model: nn.Module,       # trained in place
             parts = []
             for i in mine:                                                             # batch, loss, backward
                 _seed(kind, seed_for(0, step, f'part {i} of {n}'))                     # for dropout
-                with machine.more(i != mine[-1]):
-                    with torch.autocast(kind, dtype, enabled=dtype != torch.float32): loss, logs = loss_at(step, part=(i, n)) if n > 1 else loss_at(step)
+                with machine.no_sync(i != mine[-1]):
+                    with torch.autocast(kind, dtype, enabled=dtype != torch.float32): loss, logs = loss_at(step, microbatch=(i, n)) if n > 1 else loss_at(step)
                     (scaler.scale(loss) if scaler else loss).div(accumulate).backward()
                 parts.append((loss.detach(), logs))
             loss, logs, why = _put_together(machine.gather((parts, stop.reason if stop else None)))
             rate = lr(step) if callable(lr) else lr
             norm, good = guarded_step(opt, rate, clip, math.isfinite(loss), scaler)    # clip, step
             if good and after_step: after_step(model)                                  # forced normalisation
-            if good: [thing.learn(logs) for thing in learners]
+            if good: [thing.update(logs) for thing in learners]
             if ema: ema.update(step + 1)                                               # EMA
             bad, now, last = 0 if good else at['in_a_row'] + 1, step + 1, step + 1 == steps
             held = _held_out(model, validate, now) if validate and (last or now % every == 0) else {}
@@ -219,13 +219,13 @@ def train(model: nn.Module,       # trained in place
             if bad >= max_bad: raise NonFinite(f'gradients were not finite for {bad} steps, up to {now}; the last good checkpoint is {checkpoints(out)[-1]}')
             if why or last or now % every == 0:                                        # checkpoint
                 if machine.finite(model):
-                    saved = machine.portable(model, things)
-                    machine.once(lambda: save_checkpoint(out, saved[0], at, saved[1], keep))
+                    saved = machine.full_state(model, things)
+                    machine.on_main(lambda: save_checkpoint(out, saved[0], at, saved[1], keep))
                 else: warnings.warn(f'step {now}: the weights are not finite and are not saved')
             if dashboard_every and (why or last or now % dashboard_every == 0):
-                machine.once(lambda: _picture(out, panels))
+                machine.on_main(lambda: _picture(out, panels))
             if why: break
-        machine.done(model, ema)
+        machine.unshard(model, ema)
         if first and hasattr(watch, 'draw'): watch.draw()                              # a last picture
     return {**{k: at[k] for k in ('step', 'skipped', 'seconds', 'best')}, 'reason': why or 'done'}
 
