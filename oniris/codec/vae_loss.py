@@ -62,7 +62,7 @@ def draw(shape,           # of this part's tensor, its first axis the clips
         ) -> Tensor:
     "What falls on part i of n of the numbers that the whole batch would draw: they do not depend on how it is divided"
     (i, n), b = microbatch, shape[0]
-    if not 0 <= i < n: raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {part}')
+    if not 0 <= i < n: raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {microbatch}')
     return (torch.randn if normal else torch.rand)((n * b, *shape[1:]), generator=generator)[i * b:(i + 1) * b]
 
 def noisy(z: Tensor,      # `b t c h w`, of unit size

@@ -121,7 +121,7 @@ def window(self: Clips,
     length = self.frames - start if length is None else length
     if not (0 <= start and 1 <= length <= self.frames - start):
         raise ValueError(f'window: expected frames inside 0 to {self.frames}, got {start} to {start + length}')
-    part = slice(start, start + length)
+    microbatch = slice(start, start + length)
     return self._read(i, 'frames', microbatch), self._checked(i, self._read(i, 'actions', microbatch), start == 0)
 
 @patch
@@ -215,7 +215,7 @@ def batch(self: Clips,
     "Batch `step` of the run `seed`, a pure function of the arguments. Raises ValueError for a length or a part that does not fit."
     length, (i, n) = self.frames if length is None else length, microbatch
     if not 1 <= length <= self.frames: raise ValueError(f'length: expected 1 to {self.frames} frames, got {length}')
-    if not 0 <= i < n or size % n: raise ValueError(f'part: expected (i, n) with 0 <= i < n and n dividing the {size} clips, got {part}')
+    if not 0 <= i < n or size % n: raise ValueError(f'part: expected (i, n) with 0 <= i < n and n dividing the {size} clips, got {microbatch}')
     mine = slice(i * size // n, (i + 1) * size // n)  # everything is drawn for the whole batch, so that parts make up the whole
     draw = lambda stream: np.random.default_rng(seed_for(seed, step, stream))
     start = draw('start').integers(0, self.frames - length + 1, size)[mine].tolist()

@@ -218,7 +218,7 @@ class TwoCopyLoss:
         if past is not None:
             check_shape(past, 'b t c h w', 'past', **sizes)
             if not past.is_floating_point(): raise TypeError(f'past: expected a floating type, got {past.dtype}')
-        if not (len(microbatch)==2 and 0 <= microbatch[0] < microbatch[1]): raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {part}')
+        if not (len(microbatch)==2 and 0 <= microbatch[0] < microbatch[1]): raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {microbatch}')
         if weight is None: return
         check_shape(weight, 'b t 1 h w', 'weight', **{k:sizes[k] for k in 'bthw'})
         check_finite(weight, 'weight')
