@@ -9,13 +9,12 @@ __all__ = ['KEPT', 'grouped', 'encode_clip', 'in_mirror', 'encode_clips', 'check
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.script import call_parse
 from tqdm.auto import tqdm
-from ..core import default_device
-from ..frames import from_uint8
 from .codec import Codec
+from ..core import command, default_device
 from ..data.clips import Clips
 from ..data.dataset import DataError, Writer
+from ..frames import from_uint8
 
 # %% ../../nbs/55_latents.ipynb #2aeac84c
 def grouped(
@@ -91,7 +90,7 @@ def check_codec(
         raise DataError(f'{latents.path}: expected latents of the codec {given[:12]}…, found {latents.kind}' + (f' of the codec {made[:12]}…' if made else ''))
 
 # %% ../../nbs/55_latents.ipynb #bdec7fac
-@call_parse
+@command
 def oniris_encode(
     data:str='',        # directory of a dataset of frames
     codec:str='',       # directory (or hub id) of the codec

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 import numpy as np
 from einops import rearrange
-from fastcore.script import call_parse, store_true
+from fastcore.script import store_true
 from torch import Tensor, nn
 from .vae import VAE
-from .vae_loss import VAELoss, soft_clamp, worst_loss
-from ..core import generator, seed_for
+from .vae_loss import soft_clamp, VAELoss, worst_loss
+from ..core import command, generator, seed_for
 from ..data.clips import Clips
 from ..data.videos import import_videos
 from ..frames import from_uint8, plot_style
@@ -132,7 +132,7 @@ def train_clips(data,    # a dataset's directory, or a folder of videos
     return clips, from_uint8(held[0]['frames'])[None]
 
 # %% ../../nbs/54_train_vae.ipynb #6d69228c
-@call_parse
+@command
 def oniris_train_vae(data:str=None,           # a recorded dataset's directory, or a folder of videos
                      out:str='runs/vae',      # directory of the run; a run that is already there goes on
                      steps:int=20000,         # optimizer steps

@@ -19,10 +19,9 @@ import torch
 import gymnasium as gym
 import numpy as np
 from PIL import Image
-from fastcore.script import call_parse
 from gymnasium import spaces
 from tqdm.auto import tqdm
-from ..core import check_shape, seed_for
+from ..core import check_shape, command, seed_for
 from .clips import Clips
 from .dataset import Writer
 from .spaces import action_from, action_vector, check_actions, describe_space
@@ -242,7 +241,7 @@ def replay(
     return {k: np.stack(v)[-clips.frames:] for k, v in zip(FIELDS, zip(*items))}
 
 # %% ../../nbs/33_record.ipynb #0123d73e
-@call_parse
+@command
 def oniris_record(
     env:str='LunarLander-v3', # a gymnasium environment, or module:Name-v0
     out:str='',               # directory of the dataset; data/ and the environment's name if not given

@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from fastcore.script import call_parse
 from gymnasium import spaces
 from tqdm.auto import tqdm
-from ..core import file_sha256
+from ..core import command, file_sha256
 from .captions import read_beside
 from .clips import Clips
 from .dataset import Writer
-from .films import FITS, READERS, as_size, read_film
+from .films import as_size, FITS, read_film, READERS
 from .spaces import action_vectors, describe_space, merge_actions, space_from
 from ..games.csgo import csgo_actions, csgo_frames, csgo_names
 
@@ -242,7 +241,7 @@ def import_summary(
     return '\n'.join(lines + [f"    {r['file']}: {r['broken']}" for r in broken])
 
 # %% ../../nbs/36_videos.ipynb #c6285d8d
-@call_parse
+@command
 def oniris_import(
     source: str,           # a folder of videos, GIFs or Counter-Strike files, or one such file
     out: str,              # the dataset's directory

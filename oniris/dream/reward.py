@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 import numpy as np
 import torch.nn.functional as F
-from fastcore.script import call_parse
 from torch import nn
 from tqdm.auto import tqdm
 from ..codec.latents import check_codec, encode_clip, grouped
-from ..core import check_shape, generator, write_atomic
+from ..core import check_shape, command, generator, write_atomic
 from ..data.clips import Clips
 from ..diffusion.toy import noise_like
 from .run import load_run
@@ -173,7 +172,7 @@ def train_reward(
     return head, errors
 
 # %% ../../nbs/64_reward.ipynb #07ddd1a0
-@call_parse
+@command
 def oniris_train_reward(
     run:str='runs/demo', # directory of a run
     steps:int=2000,  # optimizer steps

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 import numpy as np
 from einops import rearrange
-from fastcore.script import call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
-from ..core import seed_for
+from ..core import command, seed_for
 from ..data.clips import Clips
 from ..data.spaces import action_vector
 from .dreamer import Dreamer
@@ -120,7 +119,7 @@ def film(
     return np.concatenate(out)
 
 # %% ../../nbs/63_rollout.ipynb #f30d2bcb
-@call_parse
+@command
 def oniris_dream(run:str='lander',    # a run's directory, the name of one that comes with oniris, or an id on the Hugging Face hub
                  frames:int=200,      # how many to dream
                  out:str='dream.gif', # where to write; an .mp4 of the same name lies beside it

@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 import matplotlib.pyplot as plt
 import numpy as np
-from fastcore.script import call_parse
-from ..core import write_atomic
+from ..core import command, write_atomic
 from ..dream.dreamer import Dreamer
 from ..dream.run import load_run
-from .benchmark import Benchmark, FAIR, SPANS, _ask, frechet_by_span, long_rollout_drift, make_benchmark, speed
-from .metrics import HORIZONS, NAMES, STATISTICS, fit_states, horizon_table
+from .benchmark import _ask, Benchmark, FAIR, frechet_by_span, long_rollout_drift, make_benchmark, SPANS, speed
+from .metrics import fit_states, horizon_table, HORIZONS, NAMES, STATISTICS
 from ..frames import frame_grid, plot_style
 
 # %% ../../nbs/72_evaluate.ipynb #0a81f4c1
@@ -166,7 +165,7 @@ def _save(fig, path):
     write_atomic(path, file.getvalue())
 
 # %% ../../nbs/72_evaluate.ipynb #a390aeb5
-@call_parse
+@command
 def oniris_evaluate(run:str='lander', # a run's directory, the name of one that comes with oniris, or an id on the hub
                     out:str='',          # directory of the results; RUN/evaluation if not given
                     clips:int=32,        # held-out episodes

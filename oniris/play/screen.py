@@ -13,8 +13,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image
-from fastcore.script import call_parse
-from ..core import write_atomic
+from ..core import command, write_atomic
 from .player import Player
 
 # %% ../../nbs/77_screen.ipynb #8d3b9033
@@ -200,7 +199,7 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop); self.thread.join(10)
 
 # %% ../../nbs/77_screen.ipynb #927c0c06
-@call_parse
+@command
 def oniris_play(run:str='lander', # a run's directory, the name of one that comes with oniris, or an id on the Hugging Face hub
                 port:int=0,     # of the page; 0 takes any that is free
                 start:int=0,    # which of the run's real starts to begin from

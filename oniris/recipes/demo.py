@@ -8,8 +8,8 @@ __all__ = ['HORIZONS', 'ASKED', 'lander_data', 'compare', 'shipped_dream', 'onir
 # %% ../../nbs/93_demo.ipynb #1da18e5b
 import json, time
 from pathlib import Path
-from fastcore.script import call_parse
 import torch
+from ..core import command
 from ..data.clips import Clips
 from ..data.record import record
 from ..dream.dreamer import Dreamer
@@ -64,7 +64,7 @@ def shipped_dream(
     return save_gif(torch.cat([starts[0], dreamed], 1), path, run.fps, 3)
 
 # %% ../../nbs/93_demo.ipynb #e9b6fc94
-@call_parse
+@command
 def oniris_demo(
     out:str='runs/demo', # directory of the run; a run that is already there goes on
     steps:int=1500,      # optimizer steps of the world model

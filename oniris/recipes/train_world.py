@@ -14,22 +14,21 @@ from pathlib import Path
 import torch
 import matplotlib.pyplot as plt
 from einops import rearrange
-from fastcore.script import call_parse
 from ..codec.codec import Codec
 from ..codec.latents import check_codec, encode_clips
-from ..core import generator
+from ..core import command, generator
 from ..data.clips import Clips
 from ..data.dataset import DataError
 from ..diffusion.edm import Denoiser
 from ..dream.rollout import dream_again, side_by_side
-from ..dream.run import Run, load_run, save_run
+from ..dream.run import load_run, Run, save_run
 from ..frames import plot_style, save_gif
 from ..nn.mp import normalize_weights_
-from .objective import WorldObjective, _given
-from .presets import Preset, describe_cost, find_preset, make_world, swap_of
+from .objective import _given, WorldObjective
+from .presets import describe_cost, find_preset, make_world, Preset, swap_of
 from ..training.checkpoint import checkpoints, read_log
 from ..training.ema import PowerEMA
-from ..training.loss import TwoCopyLoss, motion_weight, plot_loss
+from ..training.loss import motion_weight, plot_loss, TwoCopyLoss
 from ..training.processes import first_process, local_device
 from ..training.train import cosine, dashboard, finished, train
 
@@ -207,7 +206,7 @@ def train_world(
     return load_run(out, device)
 
 # %% ../../nbs/92_train_world.ipynb #4c3d7e81
-@call_parse
+@command
 def oniris_train(
     data:str='',        # directory of a dataset of frames, from oniris_record or oniris_import
     out:str='runs/world', # directory of the run; one that is there goes on
