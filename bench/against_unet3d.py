@@ -64,7 +64,7 @@ def measure(rounds, batch, length, size, dim, width):
     def our_step(k=iter(range(10 ** 9))):
         l, logs = loss(ours, video, actions, generator=generator(0, next(k)))
         l.backward(); opts[1].step(); opts[1].zero_grad()
-        normalize_weights_(ours); loss.learn(logs)
+        normalize_weights_(ours); loss.update(logs)
 
     frame = torch.randn(1, 3, length, size, size)
     def their_evaluation():

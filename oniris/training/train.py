@@ -146,7 +146,7 @@ def _put_together(said):
 
 # %% ../../nbs/44_train.ipynb #c628ff76
 def train(model: nn.Module,       # trained in place
-          loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step). Of n > 1 parts: (step, part=(i, n))
+          loss_at,                # step -> loss (0-d tensor with a graph), logs (dict); all randomness from (seed, step). Of n > 1 parts: (step, microbatch=(i, n))
           steps: int,             # total, including those made before a resume
           out,                    # directory of the run: checkpoints `step-…`, `log.jsonl`, `dashboard.png`
           lr=inverse_sqrt,        # step -> learning rate, or a constant
@@ -154,7 +154,7 @@ def train(model: nn.Module,       # trained in place
           clip=1.,                # gradients are shortened to this norm
           after_step=None,        # function of the model, called after each optimizer step: `normalize_weights_`
           ema=None,               # has `update(steps made)`, `state_dict`, `load_state_dict`
-          state=None,             # name -> object with `state_dict`, `load_state_dict`, saved along; `learn(logs)`, if it has one, is called after each step that was made
+          state=None,             # name -> object with `state_dict`, `load_state_dict`, saved along; `update(logs)`, if it has one, is called after each step that was made
           config=None,            # JSON of what defines the run; a resumed run must agree with it
           every=500, keep=3,      # steps between checkpoints; how many to leave
           minutes=None,           # time budget of this call
@@ -179,7 +179,7 @@ def train(model: nn.Module,       # trained in place
     opt = opt or torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0., fused=kind == 'cuda')
     scaler = torch.amp.GradScaler(kind, init_scale=4096.) if dtype == torch.float16 else None
     things = {'optim': opt, **({'ema': ema} if ema else {}), **({'scaler': scaler} if scaler else {}), **(state or {})}
-    learners = [thing for thing in (state or {}).values() if hasattr(thing, 'learn')]
+    learners = [thing for thing in (state or {}).values() if hasattr(thing, 'update')]
     out, first = Path(out), machine.rank == 0
     n = machine.world * accumulate                                                      # parts of a batch, and which are mine
     mine = range(machine.rank * accumulate, (machine.rank + 1) * accumulate)
