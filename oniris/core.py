@@ -84,7 +84,8 @@ def check_finite(
     ok = torch.isfinite(x)
     if not ok.all():
         bad = (~ok).nonzero()
-        raise ValueError(f'{name}: {len(bad)} of {x.numel()} values are not finite; the first is {x[tuple(bad[0])].item()} at {tuple(bad[0].tolist())}')
+        raise ValueError(f'{name}: {len(bad)} of {x.numel()} values are not finite; the first is {x[tuple(bad[0])].item()} at '
+                         f'{tuple(bad[0].tolist())}')
 
 # %% ../nbs/01_core.ipynb #c2ae162a
 def seed_for(
