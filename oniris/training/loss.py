@@ -227,20 +227,12 @@ class TwoCopyLoss:
         self._check(clean, weight, microbatch, past)
         clean, past, given, nonfinite = self._inputs(clean, past, actions=actions, cond=cond)
         x, sigma = self.noised(clean, generator, microbatch, past)
-<<<<<<< HEAD
         noise = sigma[:, 1]
         denoiser = getattr(D, 'module', D)                                         # D may be wrapped for several GPUs
         if getattr(denoiser, 'sigma_d', None) is not None: given['clean'] = past   # the frame before, as it is remembered
         weigh = getattr(denoiser, 'loss_weight', loss_weight)
         error = (D(x, sigma, **given)[:, 1] - clean).square()
         l = (1+nonfinite)*weigh(noise)*self.frame_loss(error, weight)
-=======
-        noise = sigma[:,1]
-        denoiser = getattr(D, 'module', D)                                         # D may be wrapped for several GPUs
-        if getattr(denoiser, 'sigma_d', None) is not None: given['clean'] = past   # the frame before, as it is remembered
-        weigh = getattr(denoiser, 'loss_weight', loss_weight)
-        l = (1+nonfinite)*weigh(noise)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
->>>>>>> main
         expected = self.fit.expected(noise) if self.fit else torch.ones_like(noise)
         loss = (l/expected).mean()
         raw, normalized = torch.stack([l.detach().mean(), loss.detach()]).tolist() # the one moment the CPU waits
