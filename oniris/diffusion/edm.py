@@ -8,11 +8,13 @@ __all__ = ['precondition', 'loss_weight', 'sample_sigma', 'Denoiser']
 # %% ../../nbs/12_edm.ipynb #334f1cfa
 from ..core import check_shape, check_finite, observable
 from ..pretrained import Pretrained
+from .previous import PreviousFrame, change_variance, gated, precondition_pair, previous_frames
 import math
 from contextlib import nullcontext
 import torch
 from torch import nn
 from einops import rearrange
+from fastcore.basics import patch
 
 # %% ../../nbs/12_edm.ipynb #73597f5c
 def precondition(
@@ -54,19 +56,24 @@ def _no_autocast(x):
 
 # %% ../../nbs/12_edm.ipynb #071e94ea
 class Denoiser(nn.Module, Pretrained):
-    "D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), EDM (2206.00364) eq. 7, with one sigma for each copy and frame."
+    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), EDM (2206.00364) eq. 7, with one sigma for each copy and frame.
+    With `sigma_d` the frame before is a second observation: D = m (c_skip x + c_prev p + c_out F) + (1 - m) p, `diffusion.previous`."""
     part = 'world'
     def __init__(self,
-        net,            # nn.Module: net(c_in*x (b s t c h w), c_noise (b s t), **given) -> F of x's shape
+        net,            # nn.Module: net(c_in*x (b s t c h w), c_noise (b s t), **given) -> F of x's shape, with one more channel if sigma_d is given
         sigma_data=1.,  # standard deviation of the data, > 0
+        sigma_d=None,   # size of what changes between frames, in (0, 2 sigma_data): `fit_sigma_d`; None to take no notice of the frame before
     ):
         super().__init__()
         if not isinstance(net, nn.Module): raise TypeError(f'net: expected an nn.Module, got {type(net).__name__}')
         if not 0 < sigma_data < math.inf: raise ValueError(f'sigma_data: expected a finite number > 0, got {sigma_data}')
-        self.net,self.sigma_data = net,float(sigma_data)
+        if sigma_d is not None: change_variance(sigma_d, sigma_data)
+        self.net, self.sigma_data = net, float(sigma_data)
+        self.sigma_d = None if sigma_d is None else float(sigma_d)
+        self.block = (getattr(net, 'config', None) or {}).get('block', 1) # frames that are made together: they have one frame before
 
     @property
-    def config(self): return dict(net=self.net, sigma_data=self.sigma_data)
+    def config(self): return dict(net=self.net, sigma_data=self.sigma_data, sigma_d=self.sigma_d)
 
     def forward(self,
         x,             # noised frames (b s t c h w); s is 1, or 2: clean and noised
@@ -74,18 +81,36 @@ class Denoiser(nn.Module, Pretrained):
         actions=None,  # (b t a); actions[:, i] led to frame i
         cache=None,    # past frames, from new_cache(b, window); read, not written; wants s = 1
         cond=None,     # a condition for the net (b ...)
+        clean=None,    # the frames of copy 0 without its noise (b t c h w), where the frame before comes from; copy 0 itself if not given
     ):                 # -> estimate of the clean frames (b s t c h w), in x's type (in float32 if x is half)
-        "c_skip x + c_out F(c_in x; c_noise). ValueError for a wrong shape or value, TypeError for a wrong type."
-        return self._denoise(*self._check(x, sigma, actions, cache, cond))
+        "The estimate of the clean frames. ValueError for a wrong shape or value, TypeError for a wrong type."
+        x, sigma, given = self._check(x, sigma, actions, cache, cond)
+        if self.sigma_d is None: return self._denoise(x, sigma, given)
+        return self._denoise(x, sigma, given, self._previous(x, clean, cache))
+
+    def loss_weight(self,
+        sigma,  # noise level > 0 of the frames of a sequence (... t)
+    ):          # -> 1/c_out^2, of sigma's shape
+        "lambda(sigma) of this denoiser's loss: `loss_weight`, or where a frame has one before it, that of `precondition_pair`."
+        alone = loss_weight(sigma, self.sigma_data)
+        if self.sigma_d is None: return alone
+        first = torch.arange(sigma.shape[-1], device=sigma.device) < self.block
+        return torch.where(first, alone, precondition_pair(sigma, self.sigma_d, self.sigma_data)[2]**-2)
 
     def new_cache(self,
         b,       # batch size
         window,  # how many past frames it can hold
+        **more,  # of the net's: sinks, clock
     ):           # -> the net's empty cache
         "An empty cache. TypeError if the net has none to give, ValueError if b or window is less than 1."
         if not hasattr(self.net, 'new_cache'): raise TypeError(f'net: expected one with new_cache(b, window), got {type(self.net).__name__}, which has none')
         if min(b, window) < 1: raise ValueError(f'new_cache: expected b and window >= 1, got b={b}, window={window}')
-        return self.net.new_cache(b, window)
+        cache = self.net.new_cache(b, window, **more)
+        if self.sigma_d is not None:
+            like = next(self.parameters())
+            dtype = torch.promote_types(like.dtype, torch.float32)
+            cache.states['previous'] = PreviousFrame(torch.zeros(b, self.net.channels, *self.net.resolution, device=like.device, dtype=dtype))
+        return cache
 
     @torch.no_grad()
     def append(self,
@@ -94,47 +119,77 @@ class Denoiser(nn.Module, Pretrained):
         actions=None,  # (b t a)
         cache=None,    # from new_cache(b, window); written
         cond=None,     # a condition for the net (b ...)
+        clean=None,    # the same frames without their noise (b t c h w); x's if not given
     ):
         "Run the net on frames and leave in the cache what it keeps of them. All is checked before anything is written; errors as in a call."
         if cache is None: raise ValueError('cache: expected the cache to write to, from new_cache(b, window), got None')
         if not hasattr(cache, 'writing'): raise TypeError(f'cache: expected one with writing(), got {type(cache).__name__}')
-        checked = self._check(x, sigma, actions, cache, cond)
-        with cache.writing(): self._denoise(*checked)
+        x, sigma, given = self._check(x, sigma, actions, cache, cond)
+        if clean is not None: self._check_clean(clean, x)
+        with cache.writing(): self._network(x, sigma, given)
+        if self.sigma_d is not None: cache.states['previous'].keep((x[:, 0] if clean is None else clean)[:, -1])
 
-    def _denoise(self, x, sigma, given):
-        with _no_autocast(x):
-            c_skip,c_out,c_in,c_noise = precondition(sigma, self.sigma_data)
-            c_skip,c_out,c_in = (rearrange(c, 'b s t -> b s t 1 1 1') for c in (c_skip, c_out, c_in))
-            x_in = c_in*x
-        F_x = self.net(x_in, c_noise, **given)
-        if not isinstance(F_x, torch.Tensor): raise TypeError(f'net: expected it to return a tensor, got {type(F_x).__name__}')
-        if F_x.shape != x.shape: raise ValueError(f'net: expected it to return the shape of x, {tuple(x.shape)}, got {tuple(F_x.shape)}')
-        with _no_autocast(x): return c_skip*x + c_out*F_x.to(x.dtype)
+# %% ../../nbs/12_edm.ipynb #f929b727
+@patch
+def _network(self: Denoiser, x, sigma, given):
+    "F(c_in x; c_noise), of as many channels as the net has"
+    with _no_autocast(x):
+        *_, c_in, c_noise = precondition(sigma, self.sigma_data)
+        x_in = rearrange(c_in, 'b s t -> b s t 1 1 1') * x
+    F_x = self.net(x_in, c_noise, **given)
+    channels = x.shape[3] + (self.sigma_d is not None)
+    wanted = (*x.shape[:3], channels, *x.shape[4:])
+    if not isinstance(F_x, torch.Tensor): raise TypeError(f'net: expected it to return a tensor, got {type(F_x).__name__}')
+    if F_x.shape != wanted: raise ValueError(f'net: expected it to return shape {wanted}, got {tuple(F_x.shape)}')
+    return F_x.to(x.dtype)
 
-    def _check(self, x, sigma, actions, cache, cond):
-        "All that the net is promised; returns x, sigma and what else was given, in x's type (float32 if it is half)"
-        b,s,t,*_ = check_shape(x, 'b s t c h w', 'x', s=(1, 2)).values()
-        check_shape(sigma, 'b s t', 'sigma', b=b, s=s, t=t)
-        if not x.is_floating_point(): raise TypeError(f'x: expected a floating type, got {x.dtype}')
-        if x.numel() == 0: raise ValueError(f'x: expected no empty axis, got shape {tuple(x.shape)}')
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        x,sigma,given = x.to(dtype),sigma.to(dtype),{}
-        if actions is not None:
-            config = getattr(self.net, 'config', None)  # a net that says how wide its actions are can be believed
-            width = dict(a=config['action_dim']) if isinstance(config, dict) and 'action_dim' in config else {}
-            check_shape(actions, 'b t a', 'actions', b=b, t=t, **width)
-            given['actions'] = actions.to(dtype)
-        if cache is not None:
-            if s != 1: raise ValueError(f'x: expected one copy when there is a cache, got {s} in shape {tuple(x.shape)}')
-            held = getattr(cache, 'b', b)
-            if held != b: raise ValueError(f'cache: expected the batch size of x, {b}, got one made for {held}')
-            given['cache'] = cache
-        if cond is not None:
-            if not isinstance(cond, torch.Tensor): raise TypeError(f'cond: expected a tensor, got {type(cond).__name__}')
-            if cond.ndim == 0 or len(cond) != b: raise ValueError(f'cond: expected shape ({b}, ...), got {tuple(cond.shape)}')
-            given['cond'] = cond.to(dtype) if cond.is_floating_point() else cond
-        if observable(x):
-            for name,v in dict(given, x=x, sigma=sigma).items():
-                if name != 'cache': check_finite(v, name)
-            if not (sigma > 0).all(): raise ValueError(f'sigma: expected values > 0, got {sigma.min().item()} among them')
-        return x,sigma,given
+@patch
+def _denoise(self: Denoiser, x, sigma, given, previous=None):
+    F_x, wide = self._network(x, sigma, given), 'b s t -> b s t 1 1 1'
+    with _no_autocast(x):
+        c_skip, c_out, *_ = precondition(sigma, self.sigma_data)
+        if previous is None: return rearrange(c_skip, wide) * x + rearrange(c_out, wide) * F_x
+        p, there = previous
+        return gated(x, p, there, F_x, sigma, self.sigma_d, self.sigma_data)
+
+@patch
+def _previous(self: Denoiser, x, clean, cache):
+    "The frame before each (b 1 t c h w), and whether there is one (b 1 t): that of its block, from the clean copy or the cache"
+    if clean is not None: self._check_clean(clean, x)
+    kept = None if cache is None else cache.states['previous']
+    return previous_frames(x[:, 0] if clean is None else clean.to(x.dtype), self.block, kept)
+
+@patch
+def _check_clean(self: Denoiser, clean, x):
+    b, _, t, c, h, w = x.shape
+    check_shape(clean, 'b t c h w', 'clean', b=b, t=t, c=c, h=h, w=w)
+    if not clean.is_floating_point(): raise TypeError(f'clean: expected a floating type, got {clean.dtype}')
+
+@patch
+def _check(self: Denoiser, x, sigma, actions, cache, cond):
+    "All that the net is promised; returns x, sigma and what else was given, in x's type (float32 if it is half)"
+    b, s, t, *_ = check_shape(x, 'b s t c h w', 'x', s=(1, 2)).values()
+    check_shape(sigma, 'b s t', 'sigma', b=b, s=s, t=t)
+    if not x.is_floating_point(): raise TypeError(f'x: expected a floating type, got {x.dtype}')
+    if x.numel() == 0: raise ValueError(f'x: expected no empty axis, got shape {tuple(x.shape)}')
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x, sigma, given = x.to(dtype), sigma.to(dtype), {}
+    if actions is not None:
+        config = getattr(self.net, 'config', None)  # a net that says how wide its actions are can be believed
+        width = dict(a=config['action_dim']) if isinstance(config, dict) and 'action_dim' in config else {}
+        check_shape(actions, 'b t a', 'actions', b=b, t=t, **width)
+        given['actions'] = actions.to(dtype)
+    if cache is not None:
+        if s != 1: raise ValueError(f'x: expected one copy when there is a cache, got {s} in shape {tuple(x.shape)}')
+        held = getattr(cache, 'b', b)
+        if held != b: raise ValueError(f'cache: expected the batch size of x, {b}, got one made for {held}')
+        given['cache'] = cache
+    if cond is not None:
+        if not isinstance(cond, torch.Tensor): raise TypeError(f'cond: expected a tensor, got {type(cond).__name__}')
+        if cond.ndim == 0 or len(cond) != b: raise ValueError(f'cond: expected shape ({b}, ...), got {tuple(cond.shape)}')
+        given['cond'] = cond.to(dtype) if cond.is_floating_point() else cond
+    if observable(x):
+        for name, v in dict(given, x=x, sigma=sigma).items():
+            if name != 'cache': check_finite(v, name)
+        if not (sigma > 0).all(): raise ValueError(f'sigma: expected values > 0, got {sigma.min().item()} among them')
+    return x, sigma, given

@@ -161,7 +161,7 @@ class Dreamer:
 
     def _remember(self, cache, z, noise, action, cond):
         sigma = torch.full((len(z), 1, z.shape[1]), self.sigma_ctx, device=z.device, dtype=z.dtype)
-        self.denoiser.append((z + self.sigma_ctx * noise)[:, None], sigma, action, cache, cond)
+        self.denoiser.append((z + self.sigma_ctx * noise)[:, None], sigma, action, cache, cond, clean=z)
 
     def _frames(self, z):
         if self.codec is None: return z.to(self.kind)
@@ -206,7 +206,7 @@ class Dreamer:
 
     def _new_cache(self, b, clock=0):
         more = dict(sinks=self.sinks, clock=clock) if self.sinks or clock else {}
-        return self.denoiser.net.new_cache(b, self.window, **more) if more else self.denoiser.new_cache(b, self.window)
+        return self.denoiser.new_cache(b, self.window, **more)
 
     def _actions(self, actions, b, t, one=False, reset=False): # `b t a` of t frames -> `b t/p (p a)` of latents
         width, p = self.net.get('action_dim'), self.p

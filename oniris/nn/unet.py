@@ -119,11 +119,13 @@ class UNet(nn.Module, Pretrained):
                  dropout=0.,        # inside residual blocks
                  balance=0.3,       # share of each branch in its residual sum
                  block=1,           # frames that are made together
+                 out_channels=None, # of the output; `channels` if not given
                 ):
         super().__init__()
         given = dict(locals()) # JSON would hand lists back for tuples: as tuples a saved network and its copy have equal configs
         self.config = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k not in ('self', '__class__')}
         self._check_config(**self.config)
+        out_channels = channels if out_channels is None else out_channels
         h, w = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
         widths = [model_channels * m for m in channel_mult]
         sizes = [(h >> i, w >> i) for i in range(len(widths))]
@@ -148,17 +150,17 @@ class UNet(nn.Module, Pretrained):
         # the lowest level has no skips: its decoder goes on where its encoder ended
         self.decoder = nn.ModuleList(nn.ModuleList(residual(widths[l] * (1 if l == levels[-1] else 2), l) for _ in range(num_blocks)) for l in levels)
         self.narrow = nn.ModuleList(MPConv(widths[l + 1], widths[l], (1, 1)) for l in levels[:-1])
-        self.conv_out = MPConv(widths[0], channels, (3, 3), gain=0.5)
+        self.conv_out = MPConv(widths[0], out_channels, (3, 3), gain=0.5)
         self.temporal = {m: i for i, m in enumerate(m for m in self.modules() if isinstance(m, (VideoAttention, CausalConv)))}
 
     @staticmethod
-    def _check_config(resolution, channel_mult, video_attn, frame_attn, window, dropout, balance, **sizes):
+    def _check_config(resolution, channel_mult, video_attn, frame_attn, window, dropout, balance, out_channels, **sizes):
         "TypeError for an argument of the wrong kind, ValueError for one out of range"
         for name, v in dict(channel_mult=channel_mult, video_attn=video_attn, frame_attn=frame_attn).items():
             if not isinstance(v, (tuple, list)): raise TypeError(f'{name}: expected a tuple of whole numbers, given {v!r}')
             sizes |= {f'{name}[{i}]': m for i, m in enumerate(v)}
         sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if isinstance(resolution, (tuple, list)) else dict(resolution=resolution)
-        for name, v in {**sizes, **({} if window is None else dict(window=window))}.items():
+        for name, v in {**sizes, **{k: v for k, v in dict(window=window, out_channels=out_channels).items() if v is not None}}.items():
             if not isinstance(v, int): raise TypeError(f'{name}: expected a whole number, given {v!r}')
             if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1): raise ValueError(f'{name}: expected at least {least}, given {v}')
         if not 0 <= dropout < 1: raise ValueError(f'dropout: expected 0 <= dropout < 1, given {dropout}')
@@ -228,7 +230,7 @@ class UNet(nn.Module, Pretrained):
                 actions: Tensor = None, # `b t a`: the action that led to each frame; None is the zero vector
                 cache: Cache = None,    # of frames before these
                 cond: Tensor = None,    # `b e` or `b t e`: class or text vector; None is the zero vector
-               ) -> Tensor:             # `b s t c h w`: F_x
+               ) -> Tensor:             # `b s t c h w`: F_x, of `out_channels`
         "F(c_in x; c_noise, actions, cond). ValueError names a shape that does not fit, TypeError a dtype"
         actions, cond = self.inputs(x, c_noise, actions, cond, cache)
         emb = self.embed(c_noise, actions, cond)
@@ -245,4 +247,4 @@ class UNet(nn.Module, Pretrained):
             for block in self.decoder[l]:
                 y = block(mp_cat(y, skips.pop()) if l < len(self.narrow) else y, emb, c_noise, state)
         if cache is not None: cache.passed(x.shape[2])
-        return self.conv_out(y).view_as(x)
+        return self.conv_out(y).unflatten(0, x.shape[:3])

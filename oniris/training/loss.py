@@ -198,8 +198,10 @@ class TwoCopyLoss:
         clean, past, given = _finite(clean), _finite(past), {k:_finite(v) for k,v in given.items()}
         x, sigma = self.noised(clean, generator, microbatch, past)
         noise = sigma[:,1]
-        sigma_data = getattr(getattr(D, 'module', D), 'sigma_data', 1.)            # D may be wrapped for several GPUs
-        l = (1+nonfinite)*loss_weight(noise, sigma_data)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
+        denoiser = getattr(D, 'module', D)                                         # D may be wrapped for several GPUs
+        if getattr(denoiser, 'sigma_d', None) is not None: given['clean'] = past   # the frame before, as it is remembered
+        weigh = getattr(denoiser, 'loss_weight', loss_weight)
+        l = (1+nonfinite)*weigh(noise)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
         expected = self.fit.expected(noise) if self.fit else torch.ones_like(noise)
         loss = (l/expected).mean()
         raw, norm = torch.stack([l.detach().mean(), loss.detach()]).tolist()       # the one moment the CPU waits
