@@ -175,7 +175,7 @@ class VAELoss(nn.Module):
         if c['beta'] is not None: return gaussian_nll(y, logvar, x, c['beta'])
         loss, logs = worst_loss(y, x, c['worst'], c['share'])
         nll, more = gaussian_nll(y.detach(), logvar, x, 0.)
-        return loss + c['doubt'] * nll, logs | {'nll': more['nll']}
+        return loss + c['logvar_weight'] * nll, logs | {'nll': more['nll']}
     def forward(self,
                 vae,            # `encode(video) -> z`, `decode(z) -> mean, logvar`
                 x: Tensor,      # `b t 3 H W`

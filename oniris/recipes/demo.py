@@ -73,19 +73,19 @@ def oniris_demo(
     width:int=64,        # channels of the network's first level
     seed:int=0,          # of the recording, the training and the dream
     every:int=200,       # steps between checkpoints
-    bundled_runs:int=64,      # frames that the world that comes with oniris dreams first; 0 for none
+    shipped:int=64,      # frames that the world that comes with oniris dreams first; 0 for none
 ):
     "Record LunarLander, train a codec and a world model on it, and dream: under ten minutes on two CPU cores"
     out, start = Path(out), time.monotonic()
     say = lambda title: print(f'\n[{time.monotonic() - start:4.0f} s] {title}', flush=True)
     plot_style()
-    if bundled_runs and not (out / 'shipped.gif').exists():
-        say(f'first, the world that comes with oniris dreams {bundled_runs} frames -> {out}/shipped.gif')
-        shipped_dream(out / 'shipped.gif', bundled_runs)
+    if shipped and not (out / 'shipped.gif').exists():
+        say(f'first, the world that comes with oniris dreams {shipped} frames -> {out}/shipped.gif')
+        shipped_dream(out / 'shipped.gif', shipped)
     say(f'1/3  {clips} clips of LunarLander-v3, played at random and by its own heuristic -> {out}/data')
     data = lander_data(out / 'data', clips, seed).path
     say(f'2/3  codec and world model: the preset lander_cpu -> {out}')
-    run = train_world(data, out, find_preset('lander_cpu', steps=steps, codec_steps=codec, width=width), seed=seed, every=every)
+    run = train_world(data, out, find_preset('lander_cpu', net=dict(model_channels=width), train=dict(steps=steps), codec=dict(steps=codec)), seed=seed, every=every)
     held_out = Clips(data, 'test')
     say(f'3/3  the dream of {len(held_out)} held-out clips, after {run.context} real frames; pictures are in {out}/dream.gif and {out}/dashboard.png')
     rows = compare(run, held_out)

@@ -122,16 +122,16 @@ def consistency_tune(
 ) -> Run:
     "Consistency tuning of a trained world (2406.14548) into a run of its own. DataError if latents or frames are missing or others'; SystemExit if a signal stopped it"
     run = load_run(run, device)
-    if run.data is None: raise DataError(f"{run.path}: expected the dataset it was trained on at {run.page.get('data')}, found none there")
+    if run.data is None: raise DataError(f"{run.path}: expected the dataset it was trained on at {run.manifest.get('data')}, found none there")
     latents = Path(latents or (run.path/'latents' if run.codec else run.data))
     if run.codec: check_codec(Clips(latents), run.codec)
-    page = run.manifest.get('preset', {})
-    preset = replace(Preset(), **{f.name: page[f.name] for f in fields(Preset) if f.name in page and f.name not in ('codec', 'fit')})
-    loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), floor=1., P_mean=preset.P_mean, P_std=preset.P_std, sigma_ctx=preset.sigma_ctx)
+    preset = Preset.from_json(run.manifest.get('preset', {}))
+    levels = dict(P_mean=preset.train.P_mean, P_std=preset.train.P_std, sigma_ctx=preset.context.sigma_ctx)
+    loss = loss or ConsistencyLoss(over=max(1, 2*steps//3), floor=1., **levels)
     world = copy.deepcopy(run.denoiser).requires_grad_(True).train()
     about = dict(start=run.denoiser.fingerprint(), steps=steps, lr=lr, seed=seed) | {k: getattr(loss, k) for k in ('first', 'last', 'over', 'huber', 'floor', 'P_mean', 'P_std')}
     end = train(world, WorldObjective(world, loss, Clips(latents, 'train'), preset, seed, project=run.codec and run.codec.project), steps, out, lr=partial(cosine, steps=steps, peak=lr, warmup=20),
                 after_step=normalize_weights_, state={'fit': loss}, config=about, **kwargs)
     finished(end)
-    save_run(out, world.eval(), run.codec, Clips(run.data, 'test'), run.context, len(run.starts['frames']), sampler=run.sampler | dict(steps=1), preset=page, tuned=about)
+    save_run(out, world.eval(), run.codec, Clips(run.data, 'test'), run.context, len(run.starts['frames']), sampler=run.sampler | dict(steps=1), preset=preset.to_json(), tuned=about)
     return load_run(out, device)

@@ -72,7 +72,7 @@ def save_checkpoint(out,              # the run's directory
                     things=None,      # name -> object with `state_dict` (optimizer, EMA, fit): `name.pt` each
                     keep=3,           # how many checkpoints to leave, besides the best
                    ) -> Path:         # the new checkpoint's directory
-    "Files, fsync, manifest of hashes, fsync, rename: no moment at which half a checkpoint has its name. CheckpointError if it cannot be saved"
+    "Files, fsync, manifest of hashes, fsync, rename: never half a checkpoint under its name. CheckpointError if it cannot be saved"
     out, name = Path(out), f"step-{at['step']:08d}"
     tmp = out/f'{name}.tmp'
     try:
@@ -82,7 +82,8 @@ def save_checkpoint(out,              # the run's directory
         tmp.rename(out/name); flush(out)
     except Exception as e:
         have = checkpoints(out)
-        raise CheckpointError(f"{out/name} could not be saved: {_reason(e)}; {f'untouched: {have[-1]}' if have else 'there is none before it'}") from e
+        left = f'untouched: {have[-1]}' if have else 'there is none before it'
+        raise CheckpointError(f'{out/name} could not be saved: {_reason(e)}; {left}') from e
     finally: shutil.rmtree(tmp, ignore_errors=True) # if the disk is full, do not keep it full
     best = f"step-{at['best']['step']:08d}" if at.get('best') else name
     for old in [p for p in checkpoints(out) if p.name <= name][:-keep]:
@@ -96,7 +97,8 @@ def verify_checkpoint(path,     # a checkpoint's directory
     "Compares every file with the manifest's hash; raises CheckpointError naming the first that differs"
     path = Path(path)
     try: hashes = dict(json.loads((path/'manifest.json').read_text())['sha256'])
-    except (OSError, ValueError, KeyError, TypeError) as e: raise CheckpointError(f"{path/'manifest.json'}: missing or unreadable ({e})") from e
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise CheckpointError(f"{path/'manifest.json'}: missing or unreadable ({e})") from e
     for name, expected in hashes.items():
         if not (path/name).is_file(): raise CheckpointError(f'{path/name}: missing')
         if file_sha256(path/name) != expected: raise CheckpointError(f'{path/name}: its content does not have the hash in the manifest')
@@ -159,26 +161,41 @@ def _board(path, step):
     return SummaryWriter(path, purge_step=step + 1)
 
 # %% ../../nbs/42_checkpoint.ipynb #a38f222c
+def _number(v):
+    "A scalar as JSON has it: what is not finite becomes None"
+    if v is None or isinstance(v, (int, str)): return v
+    return float(v) if math.isfinite(v) else None
+
 class Log:
     "Appends records to a file of JSON lines, after cutting it back to the step that the run continues from"
     def __init__(self,
-                 path,             # log.jsonl
-                 step=0,           # the step to continue from
-                 tensorboard=False, # also write the numbers to the directory `tensorboard` beside it
-                ):
+        path,              # log.jsonl
+        step=0,            # the step to continue from
+        tensorboard=False, # also write the numbers to the directory `tensorboard` beside it
+    ):
         path = Path(path)
         self.board = _board(path.parent/'tensorboard', step) if tensorboard else None
         kept = [r for r in read_log(path) if r['step'] <= step]
         write_atomic(path, ''.join(json.dumps(r) + '\n' for r in kept).encode())
         self.file = open(path, 'a')
-    def write(self, **record) -> dict: # what was written: scalars only, non-finite ones as None
-        number = lambda v: v if v is None or isinstance(v, (int, str)) else float(v) if math.isfinite(v) else None
-        record = {k: number(v) for k, v in record.items() if not isinstance(v, (Tensor, np.ndarray)) or v.ndim == 0}
-        self.file.write(json.dumps(record) + '\n'); self.file.flush()
-        for k, v in record.items() if self.board else ():
+
+    def write(self,
+        **record, # `step` and whatever else is to be remembered of it
+    ) -> dict:    # what was written: scalars only, non-finite ones as None
+        "Appends a line"
+        scalars = {k: v for k, v in record.items() if not isinstance(v, (Tensor, np.ndarray)) or v.ndim == 0}
+        written = {k: _number(v) for k, v in scalars.items()}
+        self.file.write(json.dumps(written) + '\n')
+        self.file.flush()
+        if self.board: self._draw(written)
+        return written
+
+    def _draw(self, record):
+        for k, v in record.items():
             if isinstance(v, (int, float)) and k != 'step': self.board.add_scalar(k, v, record['step'])
-        return record
+
     def __enter__(self): return self
+
     def __exit__(self, *_):
         self.file.close()
         if self.board: self.board.close()
@@ -207,7 +224,8 @@ class Lock:
         except OSError as e:
             self.file.seek(0); owner = self.file.read().strip()
             self.file.close()
-            raise Busy(f'{self.path.parent} is being written by {owner or "another process"}: wait for it, or choose another directory') from e
+            by = owner or 'another process'
+            raise Busy(f'{self.path.parent} is being written by {by}: wait for it, or choose another directory') from e
         self.file.truncate(0); self.file.write(f'process {os.getpid()} on {socket.gethostname()}'); self.file.flush()
         self.held.add(self.path)
         return self

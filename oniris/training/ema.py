@@ -13,10 +13,10 @@ from torch import nn
 
 # %% ../../nbs/41_ema.ipynb #d47d0d2a
 def power_profile(
-    tau, # times at which to evaluate, any shape, in steps
-    t, # the end of the average, in steps, > 0
+    tau,   # times at which to evaluate, any shape, in steps
+    t,     # the end of the average, in steps, > 0
     gamma, # exponent, > 0
-):  # weight per step, the shape of `tau`; 0 outside [0, t]
+):         # weight per step, the shape of `tau`; 0 outside [0, t]
     "p(tau; t) = (gamma+1) tau^gamma / t^(gamma+1): Karras et al. 2024 (2312.02696), section 3.1. ValueError if t or gamma is not > 0."
     if not (t>0 and gamma>0): raise ValueError(f'expected t > 0 and gamma > 0, got t={t!r}, gamma={gamma!r}')
     tau = np.asarray(tau, dtype=np.float64)
@@ -25,7 +25,7 @@ def power_profile(
 # %% ../../nbs/41_ema.ipynb #b37c0758
 def gamma_to_std(
     gamma, # exponent, >= 0
-):  # relative width of the average, in (0, 1/sqrt(12)]
+):         # relative width of the average, in (0, 1/sqrt(12)]
     "sigma_rel = sqrt((gamma+1) / ((gamma+2)^2 (gamma+3))): Karras et al. 2024, section 3.1. ValueError if gamma < 0."
     gamma = np.asarray(gamma, dtype=np.float64)
     if not (gamma>=0).all(): raise ValueError(f'expected gamma >= 0, got {gamma}')
@@ -34,7 +34,7 @@ def gamma_to_std(
 # %% ../../nbs/41_ema.ipynb #019de0b5
 def std_to_gamma(
     std, # relative width of the average, in (0, 1/sqrt(12)]
-):  # exponent gamma >= 0, the shape of `std`
+):       # exponent gamma >= 0, the shape of `std`
     "The largest root of (gamma+1) = std^2 (gamma+2)^2 (gamma+3). ValueError if std is outside (0, 0.2886]."
     std = np.asarray(std, dtype=np.float64)
     if not ((std>0) & (std<=12**-0.5)).all(): raise ValueError(f'expected a relative width in (0, {12**-0.5:.4f}], got {std}')
@@ -45,10 +45,10 @@ def std_to_gamma(
 
 # %% ../../nbs/41_ema.ipynb #f73c1e98
 def power_function_beta(
-    gamma, # exponent, >= 0
-    t, # step just made, counted from 1
+    gamma,       # exponent, >= 0
+    t,           # step just made, counted from 1
     t_prev=None, # step of the previous update, in [0, t); t-1 if not given
-):  # the share of the old average that is kept, in [0, 1)
+):               # the share of the old average that is kept, in [0, 1)
     "beta = (t_prev/t)^(gamma+1): Karras et al. 2024, section 3.1. ValueError unless 0 <= t_prev < t and gamma >= 0."
     if t_prev is None: t_prev = t-1
     if not (0 <= t_prev < t and gamma >= 0): raise ValueError(f'expected 0 <= t_prev < t and gamma >= 0, got {t_prev=}, {t=}, {gamma=}')
@@ -56,7 +56,7 @@ def power_function_beta(
 
 # %% ../../nbs/41_ema.ipynb #f0d200a2
 def _check_same(
-    got, # dict of name to tensor
+    got,      # dict of name to tensor
     expected, # dict of name to tensor
 ):
     "ValueError unless both have the same names and shapes."
@@ -69,8 +69,8 @@ def _check_same(
 @torch.no_grad()
 def load_average(
     model:nn.Module, # receives the weights
-    weights, # dict of name to tensor: from `PowerEMA.weights` or `reconstruct`
-):  # the same `model`
+    weights,         # dict of name to tensor: from `PowerEMA.weights` or `reconstruct`
+):                   # the same `model`
     "Write averaged parameters into a model. ValueError if names or shapes differ."
     params = dict(model.named_parameters())
     _check_same(weights, params)
@@ -79,9 +79,9 @@ def load_average(
 
 # %% ../../nbs/41_ema.ipynb #93585a7d
 class PowerEMA:
-    "Several power-function averages of a model's parameters, theta_hat <- beta theta_hat + (1-beta) theta (Karras et al. 2024, section 3.1)."
+    "Several power-function averages of a model's parameters, theta_hat <- beta theta_hat + (1-beta) theta (2312.02696, section 3.1)."
     def __init__(self,
-        model:nn.Module, # the model that is being trained; its parameters are read at every update
+        model:nn.Module,  # the model that is being trained; its parameters are read at every update
         stds=(0.05,0.10), # relative widths, each in (0, 0.2886]; two suffice to reconstruct others afterwards
     ):
         if not isinstance(model, nn.Module): raise TypeError(f'expected an nn.Module, got {type(model).__name__}')
@@ -107,7 +107,7 @@ class PowerEMA:
 
     def weights(self,
         i:int=0, # which of `stds`
-    ):  # dict of name to tensor: the live averages, not copies
+    ):           # dict of name to tensor: the live averages, not copies
         "Average number `i`. IndexError if there is none."
         if not 0 <= i < len(self.stds): raise IndexError(f'expected a profile in 0..{len(self.stds)-1}, got {i}')
         return self.averages[i]
@@ -115,8 +115,8 @@ class PowerEMA:
     @torch.no_grad()
     def copy_to(self,
         model:nn.Module, # receives the average; same architecture
-        i:int=0, # which of `stds`
-    ):  # the same `model`
+        i:int=0,         # which of `stds`
+    ):                   # the same `model`
         "Write average `i` into `model`, and the tracked model's buffers as they are. ValueError if names or shapes differ."
         load_average(model, self.weights(i))
         for (_,dst),(_,src) in zip(model.named_buffers(), self.model.named_buffers()): dst.copy_(src)
@@ -125,7 +125,7 @@ class PowerEMA:
     def snapshot(self,
         dtype=None, # store in this floating-point type, to save space; as kept, if not given
         device='cpu', # where to put the copies
-    ):  # one dict(std, step, weights) for each profile: what `reconstruct` takes
+    ): # one dict(std, step, weights) for each profile: what `reconstruct` takes
         "Copies of all averages as they are now. ValueError before the first update."
         if self.step == 0: raise ValueError('expected at least one update before a snapshot, got none')
         return [dict(std=s, step=self.step, weights={n:w.to(device=device, dtype=dtype or w.dtype, copy=True) for n,w in avg.items()})
@@ -146,7 +146,7 @@ class PowerEMA:
 def profile_dot(
     t1, gamma1, # end and exponent of the one profile, arrays that broadcast, in steps
     t2, gamma2, # end and exponent of the other
-):  # integral of the product, per step
+):              # integral of the product, per step
     "<p1, p2> = (g1+1)(g2+1)/((g1+g2+1) t_late) (t_early/t_late)^g_late: the normal equations of Karras et al. 2024, appendix C."
     t1, g1, t2, g2 = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (t1,gamma1,t2,gamma2)))
     early, late, g_late = np.minimum(t1,t2), np.maximum(t1,t2), np.where(t1>t2, g1, g2)
@@ -155,14 +155,16 @@ def profile_dot(
 # %% ../../nbs/41_ema.ipynb #f4e5c442
 def reconstruction_coefficients(
     steps, # (n,) steps at which the snapshots were taken, > 0
-    stds, # (n,) their relative widths
-    step, # end of the wanted average, in (0, max(steps)]
-    std, # its relative width
+    stds,  # (n,) their relative widths
+    step,  # end of the wanted average, in (0, max(steps)]
+    std,   # its relative width
     rcond=1e-10, # eigenvalues below this share of the largest are dropped
-):  # (n,) coefficients of the snapshots, which add up to 1, and the relative error of the profile ||sum x p - p_r|| / ||p_r||
-    "Least squares fit of one profile by others (Karras et al. 2024, appendix C) with coefficients that add up to 1. ValueError if nothing reaches `step` or shapes differ."
+): # (n,) coefficients of the snapshots, which add up to 1, and the relative error of the profile ||sum x p - p_r|| / ||p_r||
+    """Least squares fit of one profile by others (Karras et al. 2024, appendix C) with coefficients that add up to 1.
+    ValueError if nothing reaches `step` or shapes differ."""
     t, g, gr = np.asarray(steps, dtype=np.float64), std_to_gamma(stds), float(std_to_gamma(std))
-    if t.ndim!=1 or t.shape!=g.shape or not len(t): raise ValueError(f'expected as many steps as widths, at least one, got {t.shape} and {g.shape}')
+    if t.ndim != 1 or t.shape != g.shape or not len(t):
+        raise ValueError(f'steps: expected as many as widths, at least one, got {t.shape} and {g.shape}')
     if not ((t>0).all() and 0<step<=t.max()): raise ValueError(f'expected 0 < step <= the last snapshot ({t.max():g}), got {step}')
     A, b, c = profile_dot(t[:,None],g[:,None],t,g), profile_dot(t,g,step,gr), float(profile_dot(step,gr,step,gr))
     d = np.diag(A)**-0.5
@@ -175,10 +177,11 @@ def reconstruction_coefficients(
 @torch.no_grad()
 def reconstruct(
     snapshots, # list of dict(std, step, weights): `PowerEMA.snapshot()` lists, concatenated
-    std, # wanted relative width, in (0, 0.2886]
+    std,       # wanted relative width, in (0, 0.2886]
     step=None, # wanted end of the average; the last snapshot's step if not given
-):  # dict of name to tensor, float32 at least: for `load_average`
-    "theta_hat = sum_i x_i theta_hat_i, a profile that was never tracked (Karras et al. 2024, section 3.2). ValueError if the snapshots do not fit each other."
+):             # dict of name to tensor, float32 at least: for `load_average`
+    """theta_hat = sum_i x_i theta_hat_i, a profile that was never tracked (Karras et al. 2024, section 3.2).
+    ValueError if the snapshots do not fit each other."""
     snapshots = list(snapshots)
     if not snapshots: raise ValueError('expected at least one snapshot, got none')
     for s in snapshots[1:]: _check_same(s['weights'], snapshots[0]['weights'])

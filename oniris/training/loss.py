@@ -7,18 +7,17 @@ __all__ = ['chebyshev', 'loss_basis', 'LossNormalizer', 'TwoCopyLoss', 'plot_los
 
 # %% ../../nbs/40_loss.ipynb #ef9edde3
 import math
-import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from einops import rearrange
-from ..core import check_finite, check_shape
+from ..core import check_finite, check_int, check_shape, observable
 from ..diffusion.edm import loss_weight, sample_sigma
 
 # %% ../../nbs/40_loss.ipynb #e97ad53b
 def chebyshev(
-    u, # in [-1, 1]; any shape
+    u,     # in [-1, 1]; any shape
     order, # the highest polynomial, at least 1
-):  # (..., order+1)
+):         # (..., order+1)
     "T_0 .. T_order by the recurrence T_{k+1} = 2 u T_k - T_{k-1}; T_k(cos a) = cos(k a)."
     T = [torch.ones_like(u), u]
     while len(T) <= order: T.append(2*u*T[-1] - T[-2])
@@ -26,44 +25,51 @@ def chebyshev(
 
 # %% ../../nbs/40_loss.ipynb #14b1b434
 def loss_basis(
-    u, # log sigma, mapped to [-1, 1]; any shape
+    u,        # log sigma, mapped to [-1, 1]; any shape
     position, # frame index 0, 1, ...; the shape of u
-    age, # 0 for now, 1 for the oldest entry of the history; the shape of u
-    order=5, # highest Chebyshev polynomial, at least 2
-):  # (..., 4*(order+1) + 4), of which the first is constant
+    age,      # 0 for now, 1 for the oldest entry of the history; the shape of u
+    order=5,  # highest Chebyshev polynomial, at least 2
+):            # (..., 4*(order+1) + 4), of which the first is constant
     "T_k(u) T_p(q) with q = 2/(1+i)-1, k <= order, p <= 3, and age (T_0, T_1, T_2)(u), age q: what ln E[l] is made of."
-    T, P = chebyshev(u, order), chebyshev(2/(1+position)-1, 3)
-    return torch.cat([rearrange(T[...,:,None]*P[...,None,:], '... k p -> ... (k p)'), age[...,None]*T[...,:3], age[...,None]*P[...,1:2]], -1)
+    T, P = chebyshev(u, order), chebyshev(2/(1+position) - 1, 3)
+    products = rearrange(T[..., :, None]*P[..., None, :], '... k p -> ... (k p)')
+    age = age[..., None]
+    return torch.cat([products, age*T[..., :3], age*P[..., 1:2]], -1)
 
 # %% ../../nbs/40_loss.ipynb #9f9e5185
 class LossNormalizer:
-    "E[l | sigma, position] = exp(phi . c): least squares on ln l, then scoring steps on sum(l exp(-eta) + eta), the objective of EDM2's adaptive loss weighting (2312.02696)."
+    """E[l | sigma, position] = exp(phi . c): least squares on ln l, then scoring steps on sum(l exp(-eta) + eta),
+    the objective of EDM2's adaptive loss weighting (2312.02696). TypeError or ValueError for a number it cannot use"""
     def __init__(self,
         history=2048, # how many losses to remember
-        every=4, # updates between fits (the first few updates all fit)
-        order=5, # highest polynomial in ln sigma, at least 2
-        ridge=1., # weight of the prior, > 0
-        steps=5, # scoring steps of a fit
+        every=4,      # updates between fits (the first few updates all fit)
+        order=5,      # highest polynomial in ln sigma, at least 2
+        ridge=1.,     # weight of the prior, > 0
+        steps=5,      # scoring steps of a fit
     ):
-        for name,value,low in (('history',history,1), ('every',every,1), ('order',order,2), ('steps',steps,0)):
-            if isinstance(value, bool) or not isinstance(value, int): raise TypeError(f'{name}: expected an int, got {value!r}')
-            if value < low: raise ValueError(f'{name}: expected at least {low}, got {value}')
-        if not (math.isfinite(ridge) and ridge > 0): raise ValueError(f'ridge: expected finite and > 0, got {ridge}')
+        for name, value, least in ('history', history, 1), ('every', every, 1), ('order', order, 2), ('steps', steps, 0):
+            check_int(value, name, least)
+        if not (math.isfinite(ridge) and ridge > 0): raise ValueError(f'ridge: expected a finite number > 0, got {ridge}')
         self.history, self.every, self.order, self.ridge, self.steps = history, every, order, ridge, steps
-        self.ring = torch.full((3, history), math.nan)                     # ln sigma, position, ln l
-        self.at, self.updates = 0, 0                                       # where the next entry goes; calls of `update`
-        k, p = torch.arange(order+1, dtype=torch.float64)[:,None], torch.arange(4, dtype=torch.float64)
-        self.prior = ridge*torch.cat([(1+(k*p)**2).flatten(), torch.ones(4, dtype=torch.float64)])
-        self.prior[0] = 0.                                                 # the constant is free
-        self.coef = torch.zeros_like(self.prior)                           # zeros: every expectation is 1
-        self.span = torch.tensor([-1., 1.], dtype=torch.float64)           # ln sigma outside is clamped
+        self.ring = torch.full((3, history), math.nan)          # ln sigma, position, ln l
+        self.at, self.updates = 0, 0                            # where the next entry goes; calls of `update`
+        self.prior = self._prior()
+        self.coef = torch.zeros_like(self.prior)                # zeros: every expectation is 1
+        self.span = torch.tensor([-1., 1.], dtype=torch.float64) # ln sigma outside is clamped
+
+    def _prior(self):
+        "Weights of the coefficients' squares, in the order of `loss_basis`"
+        k, p = torch.arange(self.order+1, dtype=torch.float64)[:, None], torch.arange(4, dtype=torch.float64)
+        prior = self.ridge*torch.cat([(1 + (k*p)**2).flatten(), torch.ones(4, dtype=torch.float64)])
+        prior[0] = 0.                                           # the constant is free
+        return prior
 
     def _to(self, device):
         "Live where the losses live; float64 wherever the device has it."
-        if self.ring.device != device:
-            real = torch.float32 if device.type=='mps' else torch.float64
-            self.ring = self.ring.to(device)
-            self.coef, self.prior, self.span = (v.to(device, real) for v in (self.coef, self.prior, self.span))
+        if self.ring.device == device: return
+        real = torch.float32 if device.type == 'mps' else torch.float64
+        self.ring = self.ring.to(device)
+        self.coef, self.prior, self.span = (v.to(device, real) for v in (self.coef, self.prior, self.span))
 
     def _phi(self, x, position, age):
         low, high = self.span
@@ -72,9 +78,9 @@ class LossNormalizer:
 
     @torch.no_grad()
     def expected(self,
-        sigma, # noise levels (..., t), > 0
+        sigma,         # noise levels (..., t), > 0
         position=None, # frame indices that broadcast to sigma; 0..t-1 along the last axis if not given
-    ):  # E[l], the shape and dtype of sigma; ones before the first update
+    ):                 # E[l], the shape and dtype of sigma; ones before the first update
         "exp(phi(ln sigma, position, age 0) . c)."
         self._to(sigma.device)
         if position is None: position = torch.arange(sigma.shape[-1], device=sigma.device)
@@ -83,42 +89,58 @@ class LossNormalizer:
 
     @torch.no_grad()
     def update(self,
-        sigma, # noise levels (..., t), > 0
-        l, # losses, the shape of sigma; those that are not finite and > 0 are ignored
+        sigma,         # noise levels (..., t), > 0
+        l,             # losses, the shape of sigma; those that are not finite and > 0 are ignored
         position=None, # as in `expected`
     ):
         "Remember these losses, forget as many of the oldest, and fit again every few calls. ValueError if the shapes differ."
-        if sigma.shape != l.shape: raise ValueError(f'expected one loss for each sigma, got {tuple(l.shape)} for {tuple(sigma.shape)}')
+        if sigma.shape != l.shape: raise ValueError(f'l: expected one loss for each sigma, {tuple(sigma.shape)}, got {tuple(l.shape)}')
         self._to(sigma.device)
         if position is None: position = torch.arange(sigma.shape[-1], device=sigma.device)
-        new = torch.stack([sigma.log(), position.to(sigma).expand_as(sigma), l.to(sigma).log()]).flatten(1)[:,-self.history:]
+        new = torch.stack([sigma.log(), position.to(sigma).expand_as(sigma), l.to(sigma).log()])
+        new = new.flatten(1)[:, -self.history:]
         k = new.shape[1]
-        self.ring[:, (self.at+torch.arange(k, device=sigma.device))%self.history] = new.to(self.ring)
-        self.at, self.updates = (self.at+k)%self.history, self.updates+1
-        if self.updates <= 2*self.every or self.updates%self.every == 0: self.fit()
+        slots = (self.at + torch.arange(k, device=sigma.device)) % self.history
+        self.ring[:, slots] = new.to(self.ring)
+        self.at, self.updates = (self.at+k) % self.history, self.updates + 1
+        if self.updates <= 2*self.every or self.updates % self.every == 0: self.fit()
+
+    def _remembered(self):
+        "ln sigma, position, ln l and age of the entries, zeros where there is none, and which those are"
+        ring, age = self.ring.to(self.coef), torch.arange(self.history, device=self.ring.device)
+        age = ((self.at - 1 - age) % self.history).to(ring)/self.history # the newest entry is at `at - 1`
+        ok = ring.isfinite().all(0)
+        return *torch.where(ok, ring, 0.), age, ok
+
+    def _reach(self, x, ok):
+        "The interval of ln sigma that is mapped to [-1, 1]: mean +- 2 standard deviations, within the extremes"
+        w = ok.to(x)
+        n = w.sum().clamp(min=1)
+        mean = (w*x).sum()/n
+        two = 2*((w*(x-mean)**2).sum()/n).sqrt()
+        low, high = x.masked_fill(~ok, math.inf).min(), x.masked_fill(~ok, -math.inf).max()
+        return torch.stack([torch.maximum(mean-two, low), torch.minimum(mean+two, high)])
 
     @torch.no_grad()
     def fit(self):
         "Solve for the coefficients from the history as it is."
-        ring, age = self.ring.to(self.coef), torch.arange(self.history, device=self.ring.device)
-        age = ((self.at-1-age)%self.history).to(ring)/self.history         # the newest entry is at `at - 1`
-        ok = ring.isfinite().all(0)
-        x, position, y = torch.where(ok, ring, 0.)
-        w = ok.to(ring); n = w.sum().clamp(min=1)
-        mean = (w*x).sum()/n; reach = 2*((w*(x-mean)**2).sum()/n).sqrt()
-        self.span = torch.stack([torch.maximum(mean-reach, x.masked_fill(~ok, math.inf).min()), torch.minimum(mean+reach, x.masked_fill(~ok, -math.inf).max())])
-        P = self._phi(x, position, age)*w[:,None]
+        x, position, y, age, ok = self._remembered()
+        self.span = self._reach(x, ok)
+        w = ok.to(x)
+        n = w.sum().clamp(min=1)
+        P = self._phi(x, position, age)*w[:, None]
         L = torch.linalg.cholesky_ex(P.T@P + (self.prior+1e-6).diag())[0]
-        solve = lambda v: torch.cholesky_solve(v[:,None], L)[:,0]
-        r = lambda c: (y-P@c).exp().clamp(max=10.)                         # so that one wild loss cannot move all
-        c, constant = solve(P.T@y), (self.prior==0).to(P)
+        def solve(v): return torch.cholesky_solve(v[:, None], L)[:, 0]
+        def ratio(c): return (y - P@c).exp().clamp(max=10.)     # so that one wild loss cannot move all
+        c, constant = solve(P.T@y), (self.prior == 0).to(P)
         for _ in range(self.steps):
-            c = c + constant*((w*r(c)).sum()/n).log()
-            step = solve(P.T@(w*(r(c)-1)) - self.prior*c)
-            c = c + step/(P@step).abs().max().clamp(min=1.)                # no prediction moves by more than a factor e
+            c = c + constant*((w*ratio(c)).sum()/n).log()
+            step = solve(P.T@(w*(ratio(c)-1)) - self.prior*c)
+            c = c + step/(P@step).abs().max().clamp(min=1.)     # no prediction moves by more than a factor e
         self.coef = torch.where(c.isfinite().all() & ok.any(), c, self.coef)
 
-    def state_dict(self): return dict(ring=self.ring.clone(), coef=self.coef.clone(), span=self.span.clone(), at=self.at, updates=self.updates)
+    def state_dict(self):
+        return dict(ring=self.ring.clone(), coef=self.coef.clone(), span=self.span.clone(), at=self.at, updates=self.updates)
 
     def load_state_dict(self, state):
         "Continue from `state`, bit for bit. ValueError if it comes from a fit of another size."
@@ -133,85 +155,102 @@ def _finite(v):
     "`v` with zeros for what is not finite"
     return torch.nan_to_num(v, 0., 0., 0.) if v.is_floating_point() else v
 
+def _numbers(**given):
+    "ValueError unless each is a finite number for which what stands beside it holds: name = (value, holds, in words)"
+    for name, (value, holds, wanted) in given.items():
+        if not (math.isfinite(value) and holds): raise ValueError(f'{name}: expected a finite number{wanted}, got {value}')
+
 class TwoCopyLoss:
-    "L = mean of l / E[l | sigma, position], l = lambda(sigma) mean (D - x)^2 (EDM, 2206.00364, eq. 8) on the noised copy, with a slightly noised clean copy as context."
+    """L = mean of l / E[l | sigma, position], l = lambda(sigma) mean (D - x)^2 (EDM, 2206.00364, eq. 8) on the noised copy,
+    with a slightly noised clean copy as context"""
     def __init__(self,
-        P_mean=0.2, # mean of ln sigma
-        P_std=1.2, # standard deviation of ln sigma, >= 0
-        sigma_ctx=0.3, # most noise on the clean copy, >= sigma_min
+        P_mean=0.2,      # mean of ln sigma
+        P_std=1.2,       # standard deviation of ln sigma, >= 0
+        sigma_ctx=0.3,   # most noise on the clean copy, >= sigma_min
         sigma_min=0.002, # least noise on the clean copy, > 0: the network is told its logarithm
-        worst=0., # share of the positions of a frame, in [0, 1], whose mean loss is added once more; moves the optimum (see below)
-        worst_scale=1., # weight of that addition, >= 0
-        fit=None, # a `LossNormalizer`; False for no normalisation
+        worst=0.,        # share of the positions of a frame, in [0, 1], whose mean loss is added once more; moves the optimum (see below)
+        worst_scale=1.,  # weight of that addition, >= 0
+        fit=None,        # a `LossNormalizer`; False for no normalisation
     ):
-        for name,value,good,wanted in (('P_mean', P_mean, True, 'finite'), ('P_std', P_std, P_std>=0, '>= 0'), ('sigma_min', sigma_min, sigma_min>0, '> 0'),
-                ('sigma_ctx', sigma_ctx, sigma_ctx>=sigma_min, f'>= sigma_min ({sigma_min})'), ('worst', worst, 0<=worst<=1, 'in [0, 1]'), ('worst_scale', worst_scale, worst_scale>=0, '>= 0')):
-            if not (math.isfinite(value) and good): raise ValueError(f'{name}: expected a finite number {wanted}, got {value}')
-        self.P_mean, self.P_std, self.sigma_ctx, self.sigma_min, self.worst, self.worst_scale = P_mean, P_std, sigma_ctx, sigma_min, worst, worst_scale
-        if not (fit is None or fit is False or isinstance(fit, LossNormalizer)): raise TypeError(f'fit: expected a LossFit, None or False, got {fit!r}')
+        _numbers(P_mean=(P_mean, True, ''), P_std=(P_std, P_std >= 0, ' >= 0'), sigma_min=(sigma_min, sigma_min > 0, ' > 0'),
+                 sigma_ctx=(sigma_ctx, sigma_ctx >= sigma_min, f' >= sigma_min ({sigma_min})'),
+                 worst=(worst, 0 <= worst <= 1, ' in [0, 1]'), worst_scale=(worst_scale, worst_scale >= 0, ' >= 0'))
+        if not (fit is None or fit is False or isinstance(fit, LossNormalizer)):
+            raise TypeError(f'fit: expected a LossNormalizer, None or False, got {fit!r}')
+        self.P_mean, self.P_std, self.sigma_ctx, self.sigma_min = P_mean, P_std, sigma_ctx, sigma_min
+        self.worst, self.worst_scale = worst, worst_scale
         self.fit = LossNormalizer() if fit is None else fit or None
 
     def noised(self,
-        clean, # (b t c h w)
-        generator=None, # torch.Generator, on any device
-        microbatch=(0,1), # (i, n): `clean` is the i-th of n equal parts of a batch
-        past=None, # what the first copy shows instead of `clean`, of its shape
-    ):  # x (b 2 t c h w): nearly clean, and noised; sigma (b 2 t)
+        clean,             # (b t c h w)
+        generator=None,    # torch.Generator, on any device
+        microbatch=(0, 1), # (i, n): `clean` is the i-th of n equal parts of a batch
+        past=None,         # what the first copy shows instead of `clean`, of its shape
+    ):                     # x (b 2 t c h w): nearly clean, and noised; sigma (b 2 t)
         "x = clean + sigma eps: one sigma_ctx ~ U(sigma_min, sigma_ctx) a sequence, ln sigma ~ N(P_mean, P_std^2) for each noised frame."
         (i, n), (b, t) = microbatch, clean.shape[:2]
         at = dict(generator=generator, device=generator.device if generator else clean.device)
-        whole = sample_sigma((n*b,t), self.P_mean, self.P_std, generator), torch.rand(n*b, 1, **at), torch.randn(n*b, 2, *clean.shape[1:], **at)
-        sigma, ctx, noise = (v[i*b:(i+1)*b].to(clean) for v in whole)
-        ctx = self.sigma_min + (self.sigma_ctx-self.sigma_min)*ctx
-        sigma = torch.stack([ctx.expand(b,t), sigma], 1)
-        return torch.stack([clean if past is None else past, clean], 1) + sigma[...,None,None,None]*noise, sigma
+        sigma = sample_sigma((n*b, t), self.P_mean, self.P_std, generator) # drawn for the whole batch
+        ctx = torch.rand(n*b, 1, **at)
+        noise = torch.randn(n*b, 2, *clean.shape[1:], **at)
+        sigma, ctx, noise = (v[i*b:(i+1)*b].to(clean) for v in (sigma, ctx, noise))
+        ctx = self.sigma_min + (self.sigma_ctx - self.sigma_min)*ctx
+        sigma = torch.stack([ctx.expand(b, t), sigma], 1)
+        copies = torch.stack([clean if past is None else past, clean], 1)
+        return copies + sigma[..., None, None, None]*noise, sigma
 
     def frame_loss(self,
-        error, # squared error (b t c h w)
+        error,       # squared error (b t c h w)
         weight=None, # (b t 1 h w), >= 0, scaled here to mean 1 over each frame
-    ):  # (b t)
+    ):               # (b t)
         "mean_hw(w e) + worst_scale * mean of the worst positions, e = mean over channels."
         e = error.mean(2)
-        if weight is not None: e = e*(weight/weight.mean((-1,-2), keepdim=True))[:,:,0]
-        l = e.mean((-1,-2))
-        if self.worst and self.worst_scale:
-            k = math.ceil(self.worst*e[0,0].numel())
-            l = l + self.worst_scale*e.flatten(2).topk(k).values.mean(-1)
-        return l
+        if weight is not None: e = e*(weight/weight.mean((-1, -2), keepdim=True))[:, :, 0]
+        l = e.mean((-1, -2))
+        if not (self.worst and self.worst_scale): return l
+        k = math.ceil(self.worst*e[0, 0].numel())
+        return l + self.worst_scale*e.flatten(2).topk(k).values.mean(-1)
 
     def __call__(self,
-        D, # Denoiser: D(x (b 2 t c h w), sigma (b 2 t), actions=, cond=)
-        clean, # video or latents (b t c h w), of standard deviation about D.sigma_data
-        actions=None, # (b t a), actions[:, i] led to frame i
-        cond=None, # condition for the network, (b ...)
-        generator=None, # all randomness
-        weight=None, # weight of each place, (b t 1 h w), >= 0 and not all 0 in any frame
-        microbatch=(0,1), # (i, n): these clips are the i-th of n equal parts of a batch
-        past=None, # what the clean copy shows, if not `clean`, of its shape; no gradient flows into it
-    ):  # loss (0-d, to differentiate), logs: 'loss' and 'normalized' (floats: means before and after the division), 'frames' (how many), 'sigma', 'l' and 'expected' (b t)
-        "One training loss, NaN if the data are not finite. TypeError if clean, past or weight is no floating tensor; ValueError for wrong shapes or parts, or weights that are negative or all zero."
+        D,                 # Denoiser: D(x (b 2 t c h w), sigma (b 2 t), actions=, cond=)
+        clean,             # video or latents (b t c h w), of standard deviation about D.sigma_data
+        actions=None,      # (b t a), actions[:, i] led to frame i
+        cond=None,         # condition for the network, (b ...)
+        generator=None,    # all randomness
+        weight=None,       # weight of each place, (b t 1 h w), >= 0 and not all 0 in any frame
+        microbatch=(0, 1), # (i, n): these clips are the i-th of n equal parts of a batch
+        past=None,         # what the clean copy shows, if not `clean`, of its shape; no gradient flows into it
+    ):                     # loss (0-d, to differentiate), logs: see below
+        """One training loss, NaN if the data are not finite, and its logs: 'loss' and 'normalized' (floats, before and after the division),
+        'frames' (how many), 'sigma', 'l' and 'expected' (b t). TypeError for a tensor of whole numbers; ValueError for wrong shapes, parts
+        or weights"""
         self._check(clean, weight, microbatch, past)
-        clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
-        given = {k:v for k,v in dict(actions=actions, cond=cond).items() if v is not None}
-        past = clean if past is None else past.detach().to(clean)
-        nonfinite = sum(0*v.sum() for v in (clean, past, *given.values()))              # 0, or NaN if a value is not finite
-        clean, past, given = _finite(clean), _finite(past), {k:_finite(v) for k,v in given.items()}
+        clean, past, given, nonfinite = self._inputs(clean, past, actions=actions, cond=cond)
         x, sigma = self.noised(clean, generator, microbatch, past)
-        noise = sigma[:,1]
+        noise = sigma[:, 1]
         denoiser = getattr(D, 'module', D)                                         # D may be wrapped for several GPUs
         if getattr(denoiser, 'sigma_d', None) is not None: given['clean'] = past   # the frame before, as it is remembered
         weigh = getattr(denoiser, 'loss_weight', loss_weight)
-        l = (1+nonfinite)*weigh(noise)*self.frame_loss((D(x, sigma, **given)[:,1]-clean).square(), weight)
+        error = (D(x, sigma, **given)[:, 1] - clean).square()
+        l = (1+nonfinite)*weigh(noise)*self.frame_loss(error, weight)
         expected = self.fit.expected(noise) if self.fit else torch.ones_like(noise)
         loss = (l/expected).mean()
-        raw, norm = torch.stack([l.detach().mean(), loss.detach()]).tolist()       # the one moment the CPU waits
-        return loss, dict(loss=raw, normalized=norm, frames=noise.numel(), sigma=noise, l=l.detach(), expected=expected)
+        raw, normalized = torch.stack([l.detach().mean(), loss.detach()]).tolist() # the one moment the CPU waits
+        return loss, dict(loss=raw, normalized=normalized, frames=noise.numel(), sigma=noise, l=l.detach(), expected=expected)
 
     def update(self,
         logs, # of a call; of a batch in parts, their 'sigma' and 'l' put end to end
     ):
         "Tell the fit what the losses of a step were."
         if self.fit: self.fit.update(*(logs[k].to(self.fit.ring.device) for k in ('sigma', 'l')))
+
+    def _inputs(self, clean, past, **given):
+        "All in single precision or better, without what is not finite; and 0, or NaN if there was something of that kind"
+        clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
+        past = clean if past is None else past.detach().to(clean)
+        given = {k: v for k, v in given.items() if v is not None}
+        nonfinite = sum(0*v.sum() for v in (clean, past, *given.values()))
+        return _finite(clean), _finite(past), {k: _finite(v) for k, v in given.items()}, nonfinite
 
     def _check(self, clean, weight, microbatch, past):
         sizes = check_shape(clean, 'b t c h w', 'clean')
@@ -220,51 +259,59 @@ class TwoCopyLoss:
         if past is not None:
             check_shape(past, 'b t c h w', 'past', **sizes)
             if not past.is_floating_point(): raise TypeError(f'past: expected a floating type, got {past.dtype}')
-        if not (len(microbatch)==2 and 0 <= microbatch[0] < microbatch[1]): raise ValueError(f'part: expected (i, n) with 0 <= i < n, got {microbatch}')
+        if not (len(microbatch) == 2 and 0 <= microbatch[0] < microbatch[1]):
+            raise ValueError(f'microbatch: expected (i, n) with 0 <= i < n, got {microbatch}')
         if weight is None: return
-        check_shape(weight, 'b t 1 h w', 'weight', **{k:sizes[k] for k in 'bthw'})
+        check_shape(weight, 'b t 1 h w', 'weight', **{k: sizes[k] for k in 'bthw'})
         check_finite(weight, 'weight')
-        if not ((weight>=0).all() and (weight.sum((-1,-2))>0).all()): raise ValueError('weight: expected values >= 0, and some > 0 in every frame')
+        if observable(weight) and not ((weight >= 0).all() and (weight.sum((-1, -2)) > 0).all()):
+            raise ValueError('weight: expected values >= 0, and some > 0 in every frame')
 
     def state_dict(self): return self.fit.state_dict() if self.fit else {}
+
     def load_state_dict(self, state):
         "Continue the fit from `state`. ValueError if one of the two has a fit and the other has not."
-        if bool(self.fit) != bool(state): raise ValueError(f"expected a state with{'' if self.fit else 'out'} a fit, got the other kind")
+        if bool(self.fit) != bool(state):
+            raise ValueError(f"state: expected one with{'' if self.fit else 'out'} a fit, got the other kind")
         if self.fit: self.fit.load_state_dict(state)
 
 # %% ../../nbs/40_loss.ipynb #87e9d016
 def plot_loss(
-    logs, # list of the logs of `TwoCopyLoss`: those of the last steps
+    logs,     # list of the logs of `TwoCopyLoss`: those of the last steps
     fit=None, # the `LossNormalizer`, to draw its curves
-    ax=None, # a matplotlib axis; a new one if not given
-):  # the axis
+    ax=None,  # a matplotlib axis; a new one if not given
+):            # the axis
     "Loss against sigma, coloured by position, with the fit at a few positions."
-    ax = ax or plt.subplots(figsize=(5.4,3))[1]
-    sigma, l = [torch.cat([h[k] for h in logs]).float().cpu() for k in ('sigma','l')]
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(5.4, 3))[1]
+    sigma, l = (torch.cat([h[k] for h in logs]).float().cpu() for k in ('sigma', 'l'))
     t = sigma.shape[1]
-    position = torch.arange(t).expand_as(sigma)
-    dots = ax.scatter(sigma, l, c=position, s=3, cmap='viridis', alpha=.5, rasterized=True)
+    dots = ax.scatter(sigma, l, c=torch.arange(t).expand_as(sigma), s=3, cmap='viridis', alpha=.5, rasterized=True)
     grid = torch.logspace(math.log10(sigma.min()), math.log10(sigma.max()), 200)
     for k in sorted({0, 1, t//2, t-1} & set(range(t))) if fit is not None else ():
-        at = grid.to(fit.ring.device)[:,None]
-        ax.plot(grid, fit.expected(at, torch.tensor([k], device=at.device))[:,0].cpu(), c=plt.cm.viridis(k/max(1,t-1)), lw=2)
+        at = grid.to(fit.ring.device)[:, None]
+        curve = fit.expected(at, torch.tensor([k], device=at.device))[:, 0].cpu()
+        ax.plot(grid, curve, c=plt.cm.viridis(k/max(1, t-1)), lw=2)
     ax.set(xscale='log', yscale='log', xlabel='sigma', ylabel='loss of a frame')
     ax.figure.colorbar(dots, ax=ax, label='position')
     return ax
 
 # %% ../../nbs/40_loss.ipynb #1b3ad273
 def motion_weight(
-    clean, # video or latents (b t c h w)
-    gain=1., # weight of the moving places relative to the uniform part, >= 0
+    clean,    # video or latents (b t c h w)
+    gain=1.,  # weight of the moving places relative to the uniform part, >= 0
     radius=1, # positions by which they are widened, >= 0
-):  # (b t 1 h w), 1 + gain on average over each frame that has seen motion, 1 where there is none
-    "w_i = 1 + gain m_i/mean(m_i), m_i = widened |x_{i-1} - x_{i-2}|: a function of the past, so E[x | noisy, past] stays the optimum. ValueError for bad shapes or numbers."
-    sizes = check_shape(clean, 'b t c h w', 'clean')
-    if not (gain>=0 and radius>=0 and radius==int(radius)): raise ValueError(f'expected gain >= 0 and a whole radius >= 0, got {gain=}, {radius=}')
-    w = clean.new_ones(sizes['b'], sizes['t'], 1, sizes['h'], sizes['w'])
-    if sizes['t'] < 3: return w
-    m = rearrange((clean[:,1:-1]-clean[:,:-2]).square().mean(2, keepdim=True).sqrt(), 'b t 1 h w -> (b t) 1 h w')
-    m = nn.functional.max_pool2d(m, 2*int(radius)+1, stride=1, padding=int(radius))
-    mean = m.mean((-1,-2), keepdim=True)
-    w[:,2:] += gain*rearrange(torch.where(mean>0, m/mean.clamp(min=1e-12), 0.), '(b t) 1 h w -> b t 1 h w', b=sizes['b'])
-    return w
+):            # (b t 1 h w), 1 + gain on average over each frame that has seen motion, 1 where there is none
+    """w_i = 1 + gain m_i/mean(m_i), m_i = widened |x_{i-1} - x_{i-2}|: a function of the past, so E[x | noisy, past] stays the optimum.
+    ValueError for bad shapes or numbers."""
+    b, t, _, h, w = check_shape(clean, 'b t c h w', 'clean').values()
+    if gain < 0: raise ValueError(f'gain: expected at least 0, got {gain}')
+    radius = check_int(radius, 'radius', 0)
+    weight = clean.new_ones(b, t, 1, h, w)
+    if t < 3: return weight
+    moved = (clean[:, 1:-1] - clean[:, :-2]).square().mean(2, keepdim=True).sqrt()
+    m = nn.functional.max_pool2d(moved.flatten(0, 1), 2*radius + 1, stride=1, padding=radius)
+    mean = m.mean((-1, -2), keepdim=True)
+    relative = torch.where(mean > 0, m/mean.clamp(min=1e-12), 0.)
+    weight[:, 2:] += gain*relative.unflatten(0, (b, t-2))
+    return weight
