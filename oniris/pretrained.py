@@ -110,9 +110,9 @@ def _spec(model):
 def _find_class(name, base):
     """The class called `name` in a file: one of `HOMES`, or another `Pretrained` class that has been defined already; nothing else is
     imported."""
-    name = FORMER.get(name, name) if isinstance(name, str) else None
-    if name in HOMES: importlib.import_module(HOMES[name])
-    found = Pretrained._known.get(name)
+    known = FORMER.get(name, name) if isinstance(name, str) else None
+    if known in HOMES: importlib.import_module(HOMES[known])
+    found = Pretrained._known.get(known)
     if found is None:
         raise ValueError(f"class: expected a Pretrained class of oniris, got {name!r}; import the module that defines it first")
     if not issubclass(found, base): raise ValueError(f'class: expected {_class_id(base)} or a subclass, got {name!r}')
