@@ -89,7 +89,8 @@ class Cache:
         "Become a copy of `other`, in place. ValueError unless they fit; with `rows`, both must have come to the same frame"
         fits = (self.config, self.window, self.sinks, len(self.states)) == (other.config, other.window, other.sinks, len(other.states))
         if not fits: raise ValueError('expected a cache of the same network, window and sinks')
-        if other.b != (self.b if rows is None else len(rows)): raise ValueError(f'expected {self.b if rows is None else len(rows)} sequences, given {other.b}')
+        if other.b != (self.b if rows is None else len(rows)):
+            raise ValueError(f'expected {self.b if rows is None else len(rows)} sequences, given {other.b}')
         if rows is None: self.frames = other.frames
         elif self.frames != other.frames: raise ValueError(f'expected a cache at frame {self.frames}, given one at {other.frames}')
         theirs = other.tensors()
@@ -148,7 +149,8 @@ class UNet(nn.Module, Pretrained):
         levels = range(len(widths))
         self.encoder = nn.ModuleList(nn.ModuleList(residual(widths[max(0, l - (i == 0))], l) for i in range(num_blocks)) for l in levels)
         # the lowest level has no skips: its decoder goes on where its encoder ended
-        self.decoder = nn.ModuleList(nn.ModuleList(residual(widths[l] * (1 if l == levels[-1] else 2), l) for _ in range(num_blocks)) for l in levels)
+        def joined(l): return widths[l] * (1 if l == levels[-1] else 2)
+        self.decoder = nn.ModuleList(nn.ModuleList(residual(joined(l), l) for _ in range(num_blocks)) for l in levels)
         self.narrow = nn.ModuleList(MPConv(widths[l + 1], widths[l], (1, 1)) for l in levels[:-1])
         self.conv_out = MPConv(widths[0], out_channels, (3, 3), gain=0.5)
         self.temporal = {m: i for i, m in enumerate(m for m in self.modules() if isinstance(m, (VideoAttention, CausalConv)))}
@@ -159,10 +161,12 @@ class UNet(nn.Module, Pretrained):
         for name, v in dict(channel_mult=channel_mult, video_attn=video_attn, frame_attn=frame_attn).items():
             if not isinstance(v, (tuple, list)): raise TypeError(f'{name}: expected a tuple of whole numbers, given {v!r}')
             sizes |= {f'{name}[{i}]': m for i, m in enumerate(v)}
-        sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if isinstance(resolution, (tuple, list)) else dict(resolution=resolution)
+        pair = isinstance(resolution, (tuple, list))
+        sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if pair else dict(resolution=resolution)
         for name, v in {**sizes, **{k: v for k, v in dict(window=window, out_channels=out_channels).items() if v is not None}}.items():
             if not isinstance(v, int): raise TypeError(f'{name}: expected a whole number, given {v!r}')
-            if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1): raise ValueError(f'{name}: expected at least {least}, given {v}')
+            if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1):
+                raise ValueError(f'{name}: expected at least {least}, given {v}')
         if not 0 <= dropout < 1: raise ValueError(f'dropout: expected 0 <= dropout < 1, given {dropout}')
         if not 0 < balance < 1: raise ValueError(f'balance: expected 0 < balance < 1, given {balance}')
 
