@@ -49,7 +49,8 @@ from oniris.recipes.objective import WorldObjective
 from oniris.recipes.presets import PRESETS, find_preset, make_codec, make_world
 from oniris.training.ema import PowerEMA
 from oniris.training.loss import TwoCopyLoss
-from oniris.training.train import Precision, guarded_step
+from oniris.training.processes import SingleProcess
+from oniris.training.train import Precision, _gradient, _put_together, guarded_step
 
 class FakeCard(FakeTensorMode): avoid_device_init = True
 
@@ -142,7 +143,8 @@ def fake_card():
 
 FRAMES = dict(csgo_4090=(128, 256)) | dict.fromkeys(('lander', 'lander_refine', 'lander_4090'), (64, 64)) # 32x32 elsewhere
 ACTIONS = dict(csgo_4090=51) # 4 elsewhere
-MEANT = {('train', 'loss.__call__'), ('train', 'train.guarded_step'), ('train', 'ema.update')} # places where the host may wait
+MEANT = {('train', 'loss.__call__'), ('train', 'train._gradient'), # the loss is read, for the log and to see that it is finite
+         ('train', 'train.guarded_step'), ('codec', 'train.guarded_step')} # the gradient's norm: is the step made?
 
 class Clips(SimpleNamespace):
     "What a world needs to know of latents, and batches of them"
@@ -180,15 +182,13 @@ def training_step(host, preset, clips, world, dtype):
     loss, ema = TwoCopyLoss(preset.train.P_mean, preset.train.P_std, preset.context.sigma_ctx), PowerEMA(world)
     objective = Objective(world, loss, clips, preset)
     opt = torch.optim.AdamW(world.parameters(), betas=(.9, .99), weight_decay=0., fused=True)
-    precision, n = Precision(dtype, torch.device('cuda')), preset.train.accumulate
+    precision = Precision(dtype, torch.device('cuda'))
     for t in [*lies_on_card(world), *(v for average in ema.averages for v in average.values())]: host.see(t)
     seen = []
     handle = world.net.register_forward_hook(lambda module, given, F_x: seen.append((given[0].dtype, given[1].dtype, F_x.dtype)))
     def step():
-        for i in range(n):
-            with precision.autocast(): value, logs = objective(0, microbatch=(i, n))
-            assert value.dtype == torch.float32 and value.is_cuda
-            precision.backward(value / n)
+        parts = _gradient(SingleProcess(world), precision, objective, 0, preset.train.accumulate, 0)
+        _, logs, _ = _put_together([(parts, None)])
         guarded_step(opt, 1e-2, 1., scaler=precision.scaler)
         normalize_weights_(world)
         loss.update(logs)
