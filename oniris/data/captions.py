@@ -6,7 +6,7 @@
 __all__ = ['unit', 'word_encoder', 'text_encoder', 'read_lines', 'read_actions', 'Beside', 'embedder_name', 'read_beside',
            'embed_captions', 'save_clips']
 
-# %% ../../nbs/35_captions.ipynb #45d58b38
+# %% ../../nbs/35_captions.ipynb #0124c570
 import csv, hashlib, json, sys
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from .clips import Clips
 from .dataset import Writer
 from .spaces import action_vectors, describe_space, space_from
 
-# %% ../../nbs/35_captions.ipynb #85938af4
+# %% ../../nbs/35_captions.ipynb #f5df3332
 def unit(
     v, # (... e)
 ) -> np.ndarray:  # float32 (... e)
@@ -28,7 +28,7 @@ def unit(
     size = np.sqrt((v ** 2).mean(-1, keepdims=True))
     return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
 
-# %% ../../nbs/35_captions.ipynb #3a233e08
+# %% ../../nbs/35_captions.ipynb #71f4601d
 def word_encoder(
     dim: int=128,  # e, the width of the vectors
 ):                 # texts -> float32 (n e)
@@ -40,18 +40,18 @@ def word_encoder(
         return unit(np.stack([sum((word(i, w) for i, w in enumerate(row)), np.zeros(dim)) for row in words]))
     return encode
 
-# %% ../../nbs/35_captions.ipynb #d14cbe12
+# %% ../../nbs/35_captions.ipynb #9e8014fb
 def text_encoder(
     model: str='bert-base-uncased', # an encoder's name on the Hugging Face hub, a directory, 'words', or 'words:64' for vectors of 64
     device=None,                    # where it computes
     tokenizer=None, network=None,   # the two parts themselves, if they are at hand
 ):  # texts -> float32 (n e)
-    "A function that embeds texts: the last layer's mean over the words, of unit mean square. ImportError without transformers, ValueError for a text too long."
+    "Embed texts by the last layer's mean over their words, of unit size. ImportError without transformers, ValueError for long texts."
     if model.partition(':')[0] == 'words' and network is None:
         return word_encoder(*(int(d) for d in model.split(':')[1:]))
     if network is None:
         try: from transformers import AutoModel, AutoTokenizer
-        except ImportError as e: raise ImportError("embedding captions needs transformers: pip install 'oniris[text]', or embed by 'words'") from e
+        except ImportError as e: raise ImportError("text models need transformers: pip install 'oniris[text]', or embed by 'words'") from e
         tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model)
     network = network.eval().to(device)
     most = getattr(network.config, 'max_position_embeddings', None) or sys.maxsize
@@ -65,7 +65,7 @@ def text_encoder(
         return unit(((last * words).sum(1) / words.sum(1).clamp(min=1)).cpu().numpy())
     return encode
 
-# %% ../../nbs/35_captions.ipynb #01e2c080
+# %% ../../nbs/35_captions.ipynb #a1b31a93
 def read_lines(
     path, # a .jsonl file
 ) -> tuple: # the head, a dict without a 'file' in the first line; the lines by file
@@ -79,12 +79,13 @@ def read_lines(
         if isinstance(d, dict) and i == 1 and 'space' in d:
             head = d
             continue
-        if not isinstance(d, dict) or not isinstance(d.get('file'), str): raise ValueError(f"{where}: expected an object with a 'file', got {text[:80]}")
+        if not isinstance(d, dict) or not isinstance(d.get('file'), str):
+            raise ValueError(f"{where}: expected an object with a 'file', got {text[:80]}")
         if d['file'] in lines: raise ValueError(f"{where}: {d['file']} comes twice")
         lines[d['file']] = d
     return head, lines
 
-# %% ../../nbs/35_captions.ipynb #73def82d
+# %% ../../nbs/35_captions.ipynb #d050519e
 def _numbers(file):
     "The rows of a .npy or .csv file: whole numbers (n) or vectors (n a)."
     try:
@@ -93,7 +94,8 @@ def _numbers(file):
             with open(file, newline='') as f: v = np.array([[float(x) for x in row] for row in csv.reader(f) if row])
     except (ValueError, OSError, EOFError) as e: raise ValueError(f'{file}: expected a row of numbers for every frame ({e})') from e
     v = v[:, 0] if v.ndim == 2 and v.shape[1] == 1 else v
-    if v.ndim not in (1, 2) or v.dtype.kind not in 'iuf': raise ValueError(f'{file}: expected a row of numbers for every frame, got {v.dtype} {v.shape}')
+    if v.ndim not in (1, 2) or v.dtype.kind not in 'iuf' or not v.size:
+        raise ValueError(f'{file}: expected a row of numbers for every frame, got {v.dtype} {v.shape}')
     return v
 
 def read_actions(
@@ -107,7 +109,8 @@ def read_actions(
         head, lines = read_lines(file)
         return head.get('space'), lines
     if file.suffix not in ('.npy', '.csv'): raise ValueError(f'{file}: expected actions as .jsonl, .npy or .csv')
-    if len(films) != 1: raise ValueError(f'{file}: expected one film for an array of actions, got {len(films)}; a .jsonl file says whose they are')
+    if len(films) != 1:
+        raise ValueError(f'{file}: expected one film for an array of actions, got {len(films)}; a .jsonl file says whose they are')
     v, space = _numbers(file), None
     if v.ndim == 1:
         if (v != v.round()).any() or v.min() < 0: raise ValueError(f'{file}: expected whole numbers from 0, or several columns')
@@ -115,7 +118,7 @@ def read_actions(
         v = v.astype(int)
     return space, {films[0]: dict(file=films[0], actions=v.tolist())}
 
-# %% ../../nbs/35_captions.ipynb #8933a46b
+# %% ../../nbs/35_captions.ipynb #b6de482f
 class Beside(NamedTuple):
     "What a folder says about its films."
     space: dict     # description of the actions' space, or None
@@ -132,7 +135,7 @@ class Beside(NamedTuple):
         said = [self.space, self.actions, self.captions, vectors]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-# %% ../../nbs/35_captions.ipynb #ae2e115e
+# %% ../../nbs/35_captions.ipynb #31f28327
 def _captions(folder, films, lines, text):
     "film -> text: from captions.jsonl, else a.txt beside a.mp4, else one for all."
     found = {k: d['caption'] for k, d in lines.items() if 'caption' in d}
@@ -181,7 +184,7 @@ def embedder_name(
     "What a dataset remembers of the function that made its vectors."
     return embed if isinstance(embed, str) else getattr(embed, '__name__', 'a function')
 
-# %% ../../nbs/35_captions.ipynb #b08a793e
+# %% ../../nbs/35_captions.ipynb #93311fea
 def read_beside(
     folder,             # where actions.jsonl and captions.jsonl may lie
     films: list,        # names of the films
@@ -198,18 +201,19 @@ def read_beside(
     if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
     captions, label, cond = _captions(folder, films, lines, text), _labels(films, lines, labels, label), _vectors(lines)
     about = dict(unused_lines=len({*lines, *(said or {})} - set(films)))
-    if sum(map(bool, (cond, label, embed))) > 1: raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
+    if sum(map(bool, (cond, label, embed))) > 1:
+        raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
     if label:
         names = about['labels'] = sorted(set(label.values()))
         cond = {k: unit(np.eye(len(names))[names.index(v)]) for k, v in label.items()}
     if embed:
-        if not captions: raise ValueError('there is no caption to embed: expected captions.jsonl, a .txt beside each film, or one text for all')
+        if not captions: raise ValueError('there is no caption to embed: expected captions.jsonl, .txt files, or one text for all')
         cond, about['text'] = _embedded(captions, embed), embedder_name(embed)
     width = spaces.flatdim(space_from(space)) if space else 0
     if said and not space: width = len(action_vectors(next(iter(said.values())).get('actions'))[0])
     return Beside(space, int(width), said, captions or None, cond or None, about)
 
-# %% ../../nbs/35_captions.ipynb #9738897e
+# %% ../../nbs/35_captions.ipynb #0808785f
 def embed_captions(
     dataset,                        # a dataset's directory
     model: str='bert-base-uncased', # an encoder's name for `text_encoder`
@@ -217,7 +221,7 @@ def embed_captions(
     encode=None,                    # texts -> float32 (n e); `text_encoder(model)` if not given
     device=None,                    # where the text model computes
 ) -> Path:
-    "A copy of an imported dataset with the vectors of its captions as `cond`; goes on where it was interrupted. ValueError if it has no captions, or a `cond` already."
+    "A copy of a dataset with its captions' vectors as `cond`; goes on after an interruption. ValueError without captions or with `cond`."
     clips, out = Clips(dataset, verify=True), Path(f'{dataset}-text' if out is None else out)
     fields, about = clips.index['fields'], clips.about
     if 'caption' not in fields: raise ValueError(f'{dataset} has no captions')
@@ -231,7 +235,7 @@ def embed_captions(
         writer.add(**{k: clip[k] for k in (*fields, 'episode', 'first')}, cond=vectors[i])
     return writer.close()
 
-# %% ../../nbs/35_captions.ipynb #b2506094
+# %% ../../nbs/35_captions.ipynb #f0c55648
 def save_clips(
     path,                  # the dataset's directory
     frames,                # uint8 (n t h w) or (n t h w c)
@@ -249,7 +253,8 @@ def save_clips(
     "Arrays to a dataset, each clip an episode. ValueError for what does not fit, and for two sources of vectors."
     frames, split = np.asarray(frames), dict(seed=seed, test=test, shard=shard)
     if frames.ndim == 4: frames = frames[..., None]
-    if frames.ndim != 5 or frames.shape[-1] not in (1, 3): raise ValueError(f'frames: expected uint8 (n t h w) or (n t h w c), got {frames.shape}')
+    if frames.ndim != 5 or frames.shape[-1] not in (1, 3):
+        raise ValueError(f'frames: expected uint8 (n t h w) or (n t h w c), got {frames.shape}')
     n, t, h, w, _ = frames.shape
     about = dict(source='arrays', split=split) | (about or {})
     cond, about = _cond_of(n, cond, captions, embed, about)
