@@ -261,3 +261,11 @@ def test_command(films, capsys):
     assert '1 films are broken' in said and '12 frames at the ends' in said and Clips(films.parent/'set').size == (24, 32)
     with pytest.raises(SystemExit, match='no such folder'): oniris_import(str(films/'nowhere'), 'x')
     with pytest.raises(SystemExit, match='is not in'): oniris_import('minari:nothing-v0', 'x')
+    with pytest.raises(SystemExit, match='data: expected'): oniris_import()
+
+def test_command_line(films):
+    import subprocess, sys
+    (films.parent/'run.py').write_text('from oniris.data.videos import oniris_import\noniris_import()\n')  # as the console script does
+    for asked, made in (['films', 'a'], 'a'), (['--data', 'films', '--out', 'b'], 'b'), (['films'], 'data/films'):
+        subprocess.run([sys.executable, 'run.py', *asked, '--frames', '6', '--quiet'], cwd=films.parent, check=True)
+        assert len(Clips(films.parent/made)) == 16

@@ -7,7 +7,7 @@ __all__ = ['PICTURES', 'FITS', 'VIDEOS', 'KINDS', 'gif_frames', 'video_frames', 
            'frame_rate', 'resample', 'as_size', 'fit', 'film_kind', 'Film', 'film_frames', 'read_film', 'film_length',
            'film_sha256']
 
-# %% ../../nbs/34_films.ipynb #c4408adb
+# %% ../../nbs/34_films.ipynb #4e358640
 import hashlib, re, tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, ImageSequence
 from ..core import file_sha256
 from ..games.csgo import CSGO_FPS, csgo_frames
 
-# %% ../../nbs/34_films.ipynb #8a5e8234
+# %% ../../nbs/34_films.ipynb #c2b4fc8b
 def _on(picture, back):
     "A picture as uint8 (h w 3), upright, what is transparent laid over `back`."
     if picture.mode.startswith('I'): # sixteen bits
@@ -39,7 +39,7 @@ def gif_frames(
             yield start, seconds, _on(picture, back)
             start += seconds
 
-# %% ../../nbs/34_films.ipynb #8a004419
+# %% ../../nbs/34_films.ipynb #76db45f8
 def _boxes_end(f, size):
     "Where the last box of an MP4 says it ends; `size` is the file's."
     at = 0
@@ -66,7 +66,7 @@ def _check_whole(path):
     mark = {b'GIF8': b';', b'\x89PNG': b'IEND\xaeB`\x82'}.get(head[:4], b'')
     if not tail.rstrip(b'\0').endswith(mark): raise ValueError('the file is cut off: its last mark is missing')
 
-# %% ../../nbs/34_films.ipynb #683e2253
+# %% ../../nbs/34_films.ipynb #e203ff97
 def _av():
     "PyAV, or an error that says how to get it."
     try: import av
@@ -86,7 +86,7 @@ def _upright(frame, oblong):
     picture = frame.to_ndarray(format='rgb24', width=round(frame.width * oblong), height=frame.height)
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
-# %% ../../nbs/34_films.ipynb #d44bb51d
+# %% ../../nbs/34_films.ipynb #b1a14c0e
 def video_frames(
     path, # anything FFmpeg reads: .mp4, .webm, .mkv, .mov, .avi, .3gp, .mts, …
 ):
@@ -115,7 +115,7 @@ def video_frames(
         if promised and end < .99 * promised - 3 * longest:
             raise ValueError(f'the file is cut off: it ends after {end:.2f} s of the {promised:.2f} s that its header promises')
 
-# %% ../../nbs/34_films.ipynb #8a967d52
+# %% ../../nbs/34_films.ipynb #193a2da4
 PICTURES = '.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff'
 
 def by_number(name):
@@ -141,7 +141,7 @@ def picture_frames(
         except (OSError, SyntaxError, ValueError) as e: raise ValueError(f'{path.name} is no whole picture ({e})') from e
         yield i / fps, 1 / fps, frame
 
-# %% ../../nbs/34_films.ipynb #307e6a3b
+# %% ../../nbs/34_films.ipynb #e5d2909e
 def frame_rate(
     starts,      # seconds at which the frames begin
     end: float,  # second at which the last one ends
@@ -152,7 +152,7 @@ def frame_rate(
     off = np.abs(starts - starts[0] - d * np.arange(len(starts)))
     return 1 / d if off.max() <= d / 2 else None
 
-# %% ../../nbs/34_films.ipynb #96611b79
+# %% ../../nbs/34_films.ipynb #58b53d05
 def resample(
     shown,       # (start, seconds, frame) in order, as the readers yield them
     fps=None,    # frames a second; every frame once if not given
@@ -174,7 +174,7 @@ def resample(
             k += 1
         now, j = after, j + 1
 
-# %% ../../nbs/34_films.ipynb #a4c0d9e4
+# %% ../../nbs/34_films.ipynb #664f66cd
 def as_size(
     size,  # a side, (h, w), or a string such as '64' or '150x280'
 ) -> tuple:  # (h, w)
@@ -186,7 +186,7 @@ def as_size(
     if h < 1 or w < 1: raise ValueError(f"size: expected a side or HEIGHTxWIDTH, such as 64 or 150x280, got {size!r}")
     return h, w
 
-# %% ../../nbs/34_films.ipynb #56c4c534
+# %% ../../nbs/34_films.ipynb #2f353a30
 FITS = 'crop', 'stretch', 'pad'
 
 def fit(
@@ -211,7 +211,7 @@ def fit(
     box = (W - bw) / 2, (H - bh) / 2, (W + bw) / 2, (H + bh) / 2
     return np.asarray(image.resize((w, h), Image.BOX, box=box))
 
-# %% ../../nbs/34_films.ipynb #61a4f6c7
+# %% ../../nbs/34_films.ipynb #e189579d
 VIDEOS = '.mp4 .webm .mkv .mov .avi .m4v .mpg .mpeg .ts .mts .m2ts .ogv .flv .wmv .3gp .3g2'.split()
 KINDS = 'animation', 'video', 'pictures', 'Counter-Strike'
 _NOT_FILMS = b'heic', b'heix', b'mif1', b'avif', b'M4A ', b'M4B '
@@ -249,7 +249,7 @@ def film_kind(
     if _is_video(head, ending): return 'video'
     return {'.gif': 'animation', '.apng': 'animation', '.hdf5': 'Counter-Strike'}.get(ending, 'video' if ending in VIDEOS else None)
 
-# %% ../../nbs/34_films.ipynb #0793da65
+# %% ../../nbs/34_films.ipynb #e9ab0bad
 class Film(NamedTuple):
     "A film that was read: its frames, and where they came from."
     frames: np.ndarray # uint8 (n h w 3)
@@ -272,7 +272,7 @@ def film_frames(
     if kind == 'Counter-Strike': return csgo_frames(path)
     raise ValueError(f'{Path(path).name}: expected a film, one of the kinds {KINDS}')
 
-# %% ../../nbs/34_films.ipynb #50ed7e3e
+# %% ../../nbs/34_films.ipynb #6d1b7175
 def read_film(
     path,             # a video, an animation, a folder of pictures, or a file of Counter-Strike
     size=None,        # (h, w); the film's own if not given
@@ -308,7 +308,7 @@ def _pace(times):
     starts, end = [s for s, _ in times], sum(times[-1])
     return len(times) / (end - starts[0]), frame_rate(starts, end)
 
-# %% ../../nbs/34_films.ipynb #0ff546a9
+# %% ../../nbs/34_films.ipynb #5287dfb7
 def film_length(
     path,           # a film of any kind
     fps=None,       # frames a second; the film's own if not given

@@ -6,7 +6,7 @@
 __all__ = ['BESIDE', 'find_films', 'BrokenFilms', 'estimate_bytes', 'import_videos', 'import_summary', 'ensure_dataset',
            'oniris_import']
 
-# %% ../../nbs/36_videos.ipynb #1af16cec
+# %% ../../nbs/36_videos.ipynb #439eb935
 import errno, hashlib, json, multiprocessing, os, sys, tempfile, warnings
 from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from gymnasium import spaces
 from tqdm.auto import tqdm
+from fastcore.script import Param
 from ..core import check_int, command
 from .captions import read_beside
 from .clips import Clips
@@ -25,7 +26,7 @@ from .windows import last_stretch, one_episode, windows
 from .spaces import action_vectors, describe_space, merge_actions, space_from
 from ..games.csgo import csgo_actions, csgo_names
 
-# %% ../../nbs/36_videos.ipynb #ba9545b9
+# %% ../../nbs/36_videos.ipynb #89911ad4
 BESIDE = '.jsonl', '.txt', '.npy', '.csv'
 
 def find_films(
@@ -50,7 +51,7 @@ def find_films(
     if not films: raise ValueError(f'{source}: there is no film in it; expected films of the kinds {KINDS}')
     return source, sorted(films, key=by_number), dict(other)
 
-# %% ../../nbs/36_videos.ipynb #f885538b
+# %% ../../nbs/36_videos.ipynb #62a0788e
 class BrokenFilms(ValueError):
     "Films that could not be imported: `films` says why, by name."
     def __init__(self, films, of):
@@ -71,7 +72,7 @@ def _read_one(name, folder, scratch, lag, **how):
         why = ('' if type(e) is ValueError else f'{type(e).__name__}: ') + str(e)
         return why.replace(str(path), path.name)  # the dataset's bytes shall not tell where the films lay
 
-# %% ../../nbs/36_videos.ipynb #9f2dbe65
+# %% ../../nbs/36_videos.ipynb #8a4179c8
 def _ahead(job, items, workers):
     "job(x) for every x, in order, by `workers` processes that are never far ahead."
     if workers < 2:
@@ -84,7 +85,7 @@ def _ahead(job, items, workers):
             if len(waiting) == 2 * workers: yield waiting.popleft().result()
         while waiting: yield waiting.popleft().result()
 
-# %% ../../nbs/36_videos.ipynb #53e1b5b5
+# %% ../../nbs/36_videos.ipynb #cacf4958
 def _of(d, name, what):
     if name not in d: raise ValueError(f'there is no {what} for it')
     return d[name]
@@ -104,7 +105,7 @@ def _said(film, actions, beside, name, merge):
     if actions is not None and len(actions) == film.count: actions = merge_actions(actions, film.index, merge)
     return actions, said
 
-# %% ../../nbs/36_videos.ipynb #a7d54df7
+# %% ../../nbs/36_videos.ipynb #5494016c
 def _same(film, shape, frames, size, fps):
     "Raise ValueError for a film that differs from the first one where nothing was asked for."
     if abs(film.fps / fps - 1) > .01:
@@ -136,7 +137,7 @@ def _one_film(writer, name, found, beside, want, asked, episode, alone, has):
     return dict(size=list(film.size), fps=round(film.pace, 3), frames=film.count, clips=len(kept), gap=len(starts) - len(kept),
                 left_over=int((~used).sum()), padded=max(want['frames'] - shape[0], 0) if starts else 0)
 
-# %% ../../nbs/36_videos.ipynb #a85c2138
+# %% ../../nbs/36_videos.ipynb #1e4861d6
 def _log(file, done):
     "The records of films that an earlier attempt wrote down, as far as their clips are in the dataset."
     records, seen = [], 0
@@ -166,7 +167,7 @@ def _fill(writer, job, films, hashes, beside, want, asked, alone, workers, progr
             bar.set_postfix(clips=seen)
     return records
 
-# %% ../../nbs/36_videos.ipynb #9cf2b6bd
+# %% ../../nbs/36_videos.ipynb #3c6481e2
 def _wanted(job, films, frames, size, fps):
     "Frames, size and pace of the dataset: what was asked for, else what the first film has that can be read."
     if frames and size and fps: return dict(frames=frames, size=size, fps=fps)
@@ -202,7 +203,7 @@ def _with_space(beside, kinds, merge, lag):
     about = dict(source='Counter-Strike Deathmatch', lag=lag, action_names=csgo_names())
     return beside._replace(width=51, kept=share(51), about=beside.about | about)
 
-# %% ../../nbs/36_videos.ipynb #2976d0a0
+# %% ../../nbs/36_videos.ipynb #18d3ee63
 def estimate_bytes(
     folder,      # where the films lie
     films: list, # their names
@@ -222,7 +223,7 @@ def _tell_size(folder, films, want, fps, progress):
     if progress: print(f'about {frames:,} frames of {h}x{w}: {said}', flush=True)
     if size > 10e9: warnings.warn(f'{said} are to be imported; a smaller size or fps, or part of the films, makes fewer', stacklevel=4)
 
-# %% ../../nbs/36_videos.ipynb #22914abb
+# %% ../../nbs/36_videos.ipynb #537b1138
 def import_videos(
     source,              # a folder of films, or one film
     path,                # the dataset's directory
@@ -273,7 +274,7 @@ def _check_place(source, path):
     inside = Path(source).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
     if Path(source).is_dir() and inside: raise ValueError(f'{path} lies inside {source}: expected a place of its own')
 
-# %% ../../nbs/36_videos.ipynb #1c79cfdd
+# %% ../../nbs/36_videos.ipynb #a16eda8e
 def _write(path, folder, films, hashes, beside, asked, about, lenient, split, alone, overwrite, workers, progress):
     "Write the dataset; returns the hashes of the films that are in it. Raises BrokenFilms unless all could be read, or `lenient` and some."
     share = split['test']
@@ -292,7 +293,7 @@ def _write(path, folder, films, hashes, beside, asked, about, lenient, split, al
     (Path(path)/'films.jsonl').unlink(missing_ok=True)
     return {r['sha256'] for r in records if r.get('clips')}
 
-# %% ../../nbs/36_videos.ipynb #b2833efa
+# %% ../../nbs/36_videos.ipynb #fe056203
 def _notes(clips):
     "What an import did not keep as it was: pairs of a number and what it counts."
     records, other = clips.about['films'], clips.about['other_files']
@@ -321,7 +322,7 @@ def import_summary(
     lines += [f'  {n} {what}' for n, what in _notes(clips) if n]
     return '\n'.join(lines + [f"    {r['file']}: {r['broken']}" for r in records if 'broken' in r])
 
-# %% ../../nbs/36_videos.ipynb #9759d456
+# %% ../../nbs/36_videos.ipynb #73226e13
 def ensure_dataset(
     path,              # a dataset's directory, a folder of films, or one film
     frames: int=16,    # frames of a clip, if it has to be made
@@ -352,11 +353,13 @@ def _made_of(dataset, source, options):
     folder, films, _ = find_films(source)
     return {r['file']: r['sha256'] for r in about.get('films', ())} == {k: film_sha256(folder/k) for k in films}
 
-# %% ../../nbs/36_videos.ipynb #817e4ca7
+# %% ../../nbs/36_videos.ipynb #10289ebe
 @command
 def oniris_import(
-    source: str,           # a folder of films, one film, or minari:ID for a data set of a local Minari root
-    out: str,              # the dataset's directory
+    source: Param('a folder of films, one film, or minari:ID for a recording in a local Minari root', str, nargs='?', opt=False)='',
+    to: Param("the dataset's directory; data/ and the source's name if not given", str, nargs='?', opt=False)='',
+    data: str='',          # SOURCE, as an option
+    out: str='',           # TO, as an option
     frames: int=None,      # frames of a clip; as many as the first film has if not given
     size: str=None,        # SIDE or HEIGHTxWIDTH; the films' own if not given
     fps: float=None,       # frames a second; the films' own if not given
@@ -381,7 +384,10 @@ def oniris_import(
     quiet: bool=False,     # no progress bars
 ):
     "Make a dataset of films. Broken ones are named at the end, and the exit status is 1 unless --lenient leaves them out."
-    options = {k: v for k, v in locals().items() if k not in ('source', 'out', 'quiet')}
+    options = {k: v for k, v in locals().items() if k not in ('source', 'to', 'data', 'out', 'quiet')}
+    source, out = data or source, out or to
+    if not source: raise ValueError('data: expected a folder of films, one film, or minari:ID')
+    out = out or f"data/{Path(source.removeprefix('minari:')).stem.replace('/', '-')}"
     if source.startswith('minari:'):
         from oniris.data.minari import import_minari, minari_summary
         kept = 'frames', 'size', 'fps', 'stride', 'short', 'long', 'fit', 'back', 'test', 'seed', 'shard', 'overwrite'
