@@ -9,8 +9,8 @@ import importlib.machinery, importlib.util, os, sys
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 _HOME = {name: f'oniris.{module}' for module, names in {
-    'data.record': 'record', 'data.videos': 'import_videos', 'data.clips': 'Clips',
-    'nn.unet': 'UNet', 'nn.dit': 'DiT', 'diffusion.edm': 'Denoiser', 'diffusion.ddpm': 'GaussianDiffusion',
+    'data.record': 'record', 'data.videos': 'import_videos', 'data.clips': 'Clips', 'data.captions': 'text_encoder',
+    'nn.unet': 'UNet', 'nn.dit': 'DiT', 'nn.unet3d': 'Unet3D', 'diffusion.edm': 'Denoiser', 'diffusion.ddpm': 'GaussianDiffusion',
     'diffusion.sampler': 'karras_sigmas', 'codec.codec': 'Codec', 'codec.vae': 'VAE',
     'dream.run': 'load_run Run', 'dream.dreamer': 'Dreamer', 'dream.env': 'DreamEnv DreamVectorEnv',
     'play.player': 'Player', 'play.screen': 'play_widget', 'evaluation.evaluate': 'evaluate',
