@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from .codec import Codec
 from ..core import command, default_device
-from ..data.clips import Clips
+from ..data.clips import Clips, split_of
 from ..data.dataset import DataError, Writer
 from ..frames import from_uint8
 
@@ -69,7 +69,7 @@ def encode_clips(
     if mirror is not None and sorted(mirror) != list(range(clips.action_dim)): raise ValueError(f'mirror: expected a permutation of 0 to {clips.action_dim - 1}, given {mirror}')
     views = [lambda c: c] if mirror is None else [lambda c: c, lambda c: in_mirror(c, mirror)]
     about = clips.about | dict(codec=codec.fingerprint(), source=clips.hash, mirror=mirror and list(mirror))
-    held_out = sorted({e for e, t in zip(clips.index['episodes'], clips.index['test']) if t})
+    held_out = split_of(clips, len(views))
     out = Writer(path, 'latents', clips.frames // p, (h // codec.factor, w // codec.factor), p * clips.action_dim, about, test=held_out, fps=clips.fps / p, overwrite=overwrite)
     with out, tqdm(total=n * len(views), initial=out.done, unit='clip', desc='encoding', disable=not progress) as bar:
         for k in range(out.done, n * len(views)):

@@ -14,9 +14,10 @@ import torch
 import numpy as np
 from gymnasium import spaces
 from ..core import seed_for
-from ..data.record import make_env, play
+from ..data.environments import make_env
+from ..data.record import play
 from ..dream.dreamer import Dreamer
-from ..dream.run import Run, load_run
+from ..dream.run import load_run, Run
 from ..frames import frame_grid, gif_bytes, save_mp4, to_uint8
 from .keys import default_keys
 
