@@ -22,7 +22,7 @@ from ..data.videos import import_videos
 from ..frames import from_uint8, plot_style
 from ..training.checkpoint import read_log
 from ..training.processes import launched, local_device
-from ..training.train import cosine, smooth, train
+from ..training.train import cosine, dashboard, smooth, train
 
 # %% ../../nbs/54_train_vae.ipynb #5c15e3e1
 def video_batch(clips,       # a dataset of frames, or uint8 `n t H W 3`
@@ -72,7 +72,11 @@ def vae_panels(out,           # the run's directory
 def _watching(vae, held, out, pictures):
     "What `train` has to know in order to look at clips that are not trained on"
     validate = lambda step: {'loss': worst_loss(vae.decode(vae.encode(held))[0], held)[0]}
-    return dict(validate=validate, dashboard_every=pictures, panels=vae_panels(out, vae, held))
+    panels = vae_panels(out, vae, held)
+    def preview(step, model, ema):
+        import matplotlib.pyplot as plt
+        plt.close(dashboard(out, *panels, path=Path(out)/'dashboard.png'))
+    return dict(validate=validate, preview_every=pictures, preview=preview)
 
 def train_vae(vae,           # trained in place
               clips,         # a dataset of frames, or uint8 `n t H W 3`
@@ -97,7 +101,7 @@ def train_vae(vae,           # trained in place
     config = dict(vae=vae.config, loss=getattr(loss, 'config', None), data=getattr(clips, 'hash', None), batch=batch, length=length,
                   lr=lr, mirror=mirror, seed=seed, steps=steps)
     watching = {} if held is None else _watching(vae, held.to(device), out, pictures)
-    result = train(model, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, **watching | kwargs)
+    result = train(model, loss_at, steps, out, lr=partial(cosine, steps=steps, peak=lr), config=config, seed=seed, **watching | kwargs)
     if result['step'] == steps and int(os.environ.get('RANK', 0)) == 0: # of several processes the first
         vae.fit_latents(get(step).to(device) for step in range(16))
         vae.save_pretrained(out)

@@ -190,12 +190,12 @@ def train_world(
     say('world: ' + describe_cost(world, preset, learn) + f' -> {out}')
     loss, ema = TwoCopyLoss(preset.train.P_mean, preset.train.P_std, preset.context.sigma_ctx), PowerEMA(world)
     done = partial(finish, out, world, codec, loss, ema, preset, held_out, test)
-    def see(step, logs):
-        if preview and step % preview == 0 and step < preset.train.steps: done(step=step)
-        if watch: watch(step, logs)
+    def draw(step, world, ema): # whole ones, also where processes share them out
+        if step < preset.train.steps: finish(out, world, codec, loss, ema, preset, held_out, test, step=step)
     config = dict(net=world.net.config, preset=preset.to_json(), seed=seed, codec=codec.fingerprint(), data=clips.hash, begin=first and first.fingerprint())
     finished(train(world, WorldObjective(world, loss, learn, preset, seed, workers, codec.project), preset.train.steps, out, lr=partial(cosine, steps=preset.train.steps, peak=preset.train.lr),
-                    after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, every=every, watch=see, bar=bar,
+                    after_step=normalize_weights_, ema=ema, state={'fit': loss}, config=config, seed=seed, every=every, watch=watch, bar=bar,
+                    preview=draw if preview else None, preview_every=preview or None,
                     accumulate=preset.train.accumulate, precision=None if preset.train.precision == 'auto' else getattr(torch, preset.train.precision), compile=preset.train.compile,
                     validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **kwargs))
     with first_process():

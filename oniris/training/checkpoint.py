@@ -161,26 +161,41 @@ def _board(path, step):
     return SummaryWriter(path, purge_step=step + 1)
 
 # %% ../../nbs/42_checkpoint.ipynb #a38f222c
+def _number(v):
+    "A scalar as JSON has it: what is not finite becomes None"
+    if v is None or isinstance(v, (int, str)): return v
+    return float(v) if math.isfinite(v) else None
+
 class Log:
     "Appends records to a file of JSON lines, after cutting it back to the step that the run continues from"
     def __init__(self,
-                 path,             # log.jsonl
-                 step=0,           # the step to continue from
-                 tensorboard=False, # also write the numbers to the directory `tensorboard` beside it
-                ):
+        path,              # log.jsonl
+        step=0,            # the step to continue from
+        tensorboard=False, # also write the numbers to the directory `tensorboard` beside it
+    ):
         path = Path(path)
         self.board = _board(path.parent/'tensorboard', step) if tensorboard else None
         kept = [r for r in read_log(path) if r['step'] <= step]
         write_atomic(path, ''.join(json.dumps(r) + '\n' for r in kept).encode())
         self.file = open(path, 'a')
-    def write(self, **record) -> dict: # what was written: scalars only, non-finite ones as None
-        number = lambda v: v if v is None or isinstance(v, (int, str)) else float(v) if math.isfinite(v) else None
-        record = {k: number(v) for k, v in record.items() if not isinstance(v, (Tensor, np.ndarray)) or v.ndim == 0}
-        self.file.write(json.dumps(record) + '\n'); self.file.flush()
-        for k, v in record.items() if self.board else ():
+
+    def write(self,
+        **record, # `step` and whatever else is to be remembered of it
+    ) -> dict:    # what was written: scalars only, non-finite ones as None
+        "Appends a line"
+        scalars = {k: v for k, v in record.items() if not isinstance(v, (Tensor, np.ndarray)) or v.ndim == 0}
+        written = {k: _number(v) for k, v in scalars.items()}
+        self.file.write(json.dumps(written) + '\n')
+        self.file.flush()
+        if self.board: self._draw(written)
+        return written
+
+    def _draw(self, record):
+        for k, v in record.items():
             if isinstance(v, (int, float)) and k != 'step': self.board.add_scalar(k, v, record['step'])
-        return record
+
     def __enter__(self): return self
+
     def __exit__(self, *_):
         self.file.close()
         if self.board: self.board.close()

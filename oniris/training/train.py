@@ -310,7 +310,7 @@ def train(
             at['seconds'] = stop.total()
             report(logs, loss=loss, **held, step=now, lr=rate, grad=norm, seconds=at['seconds']) # log
             if at['in_a_row'] >= MAX_BAD:
-                raise NonFinite(f'gradients were not finite in {MAX_BAD} steps, up to {now}; the last good checkpoint: {checkpoints(out)[-1]}')
+                raise NonFinite(f'gradients were not finite in {MAX_BAD} steps, up to {now}; the last good one is {checkpoints(out)[-1]}')
             if last or now % every == 0: saved.save(at)                                    # checkpoint
             if preview and (last or preview_every and now % preview_every == 0):
                 whole = backend.full_copy(model, ema)
