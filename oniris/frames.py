@@ -11,7 +11,6 @@ import io
 from pathlib import Path
 import torch
 from torch import Tensor
-import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from einops import rearrange
@@ -20,8 +19,11 @@ from .core import check_finite, check_shape, write_atomic
 # %% ../nbs/02_frames.ipynb #d3f9c33f
 def plot_style():
     "Matplotlib settings of the course: small, clean figures at 80 dots per inch."
-    plt.rcParams.update({'figure.figsize': (5, 3), 'figure.dpi': 80, 'savefig.dpi': 80, 'figure.constrained_layout.use': True, 'font.size': 9,
-        'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': .25, 'axes.titlesize': 10, 'axes.axisbelow': True,
+    import matplotlib.pyplot as plt
+    plt.rcParams.update({
+        'figure.figsize': (5, 3), 'figure.dpi': 80, 'savefig.dpi': 80, 'figure.constrained_layout.use': True, 'font.size': 9,
+        'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': .25,
+        'axes.titlesize': 10, 'axes.axisbelow': True,
         'legend.frameon': False, 'lines.linewidth': 1.5, 'image.cmap': 'magma', 'image.interpolation': 'nearest'})
 
 # %% ../nbs/02_frames.ipynb #45d1faa8
@@ -46,7 +48,8 @@ def to_uint8(
 # %% ../nbs/02_frames.ipynb #d2849132
 def _bytes(video):
     "`video` as uint8 `... h w 3`, from floats in [-1, 1] (... c h w) or from bytes (... h w c)."
-    v = video if isinstance(video, np.ndarray) or (torch.is_tensor(video) and video.dtype == torch.uint8) else to_uint8(torch.as_tensor(video))
+    bytes_already = isinstance(video, np.ndarray) or torch.is_tensor(video) and video.dtype == torch.uint8
+    v = video if bytes_already else to_uint8(torch.as_tensor(video))
     v = np.asarray(v)
     if v.dtype != np.uint8 or v.ndim < 3 or v.shape[-1] not in (1, 3):
         raise ValueError(f'video: expected floats (... c h w) in a tensor or uint8 (... h w c), got {v.dtype} {v.shape}')
@@ -77,7 +80,9 @@ def show_frames(
     "Draw the frames of a video as a grid."
     v = _bytes(video)
     grid, w = frame_grid(v, nrow), v.shape[-2]
-    if ax is None: _, ax = plt.subplots(figsize=(width, width * grid.shape[0] / grid.shape[1] + (.3 if titles else 0)))
+    if ax is None:
+        import matplotlib.pyplot as plt
+        _, ax = plt.subplots(figsize=(width, width * grid.shape[0] / grid.shape[1] + (.3 if titles else 0)))
     ax.imshow(grid, interpolation='nearest'); ax.axis('off')
     if isinstance(titles, str): ax.set_title(titles)
     else:
@@ -130,7 +135,8 @@ def save_mp4(
     fps: int=10,   # frames a second
     scale: int=1,  # screen pixels to a pixel
 ) -> Path:
-    "Save a video as H.264 in MP4 (needs `pip install oniris[video]`). Raises ValueError if a side is odd, which H.264's 4:2:0 cannot store."
+    """Save a video as H.264 in MP4 (needs `pip install oniris[video]`). Raises ValueError if a side is odd, which H.264's 4:2:0
+    cannot store."""
     try: import av
     except ImportError as e: raise ImportError("save_mp4 needs PyAV: pip install 'oniris[video]'") from e
     frames, file = _frames_of(video, scale), io.BytesIO()

@@ -6,18 +6,21 @@
 __all__ = ['HOMES', 'FORMER', 'Pretrained', 'bundled_runs', 'local_folder']
 
 # %% ../nbs/03_pretrained.ipynb #5ffb0569
-import hashlib, importlib, json, re, sys
+import hashlib, importlib, json, re
 from importlib.resources import files
 from pathlib import Path
 import torch
 from .core import write_atomic
 
 # %% ../nbs/03_pretrained.ipynb #9a6478e4
-HOMES = dict(UNet='oniris.nn.unet', Denoiser='oniris.diffusion.edm', Codec='oniris.codec.codec', PatchPCA='oniris.codec.codec', FrameAutoEncoder='oniris.codec.codec',
-             VAE='oniris.codec.vae', LatentProbe='oniris.dream.reward', RewardHead='oniris.dream.reward', StateNet='oniris.evaluation.metrics')
+HOMES = dict(
+    UNet='oniris.nn.unet', DiT='oniris.nn.dit', Denoiser='oniris.diffusion.edm', Codec='oniris.codec.codec', PatchPCA='oniris.codec.codec',
+    FrameAutoEncoder='oniris.codec.codec', VAE='oniris.codec.vae', LatentProbe='oniris.dream.reward', RewardHead='oniris.dream.reward',
+    StateNet='oniris.evaluation.metrics')
 FORMER = {f'oniris.{module}.{name}': new for new, module, name in (
-    ('UNet', 'unet', 'UNet'), ('Denoiser', 'edm', 'Denoiser'), ('PatchPCA', 'codec', 'PatchPCA'), ('FrameAutoEncoder', 'codec', 'FrameAutoEncoder'),
-    ('VAE', 'vae', 'VAE'), ('LatentProbe', 'env', 'Reader'), ('RewardHead', 'env', 'RewardHead'), ('StateNet', 'metrics', 'StateNet'))}
+    ('UNet', 'unet', 'UNet'), ('Denoiser', 'edm', 'Denoiser'), ('PatchPCA', 'codec', 'PatchPCA'),
+    ('FrameAutoEncoder', 'codec', 'FrameAutoEncoder'), ('VAE', 'vae', 'VAE'),
+    ('LatentProbe', 'env', 'Reader'), ('RewardHead', 'env', 'RewardHead'), ('StateNet', 'metrics', 'StateNet'))}
 
 # %% ../nbs/03_pretrained.ipynb #a012676e
 class Pretrained:
@@ -34,8 +37,10 @@ class Pretrained:
         path,       # a directory, made if need be
         half=False, # store single precision in two bytes a number; loaded, it is single precision again
     ) -> Path:
-        "Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot, ValueError if `self` is baked or too large for halves."
-        if any(getattr(m, 'baked', False) for m in self.modules()): raise ValueError('a baked copy cannot be trained on or loaded: save the model it was made from')
+        """Write `model.safetensors` and `config.json`, whole or not at all. TypeError if `self.config` holds what JSON cannot,
+        ValueError if `self` is baked or too large for halves."""
+        if any(getattr(m, 'baked', False) for m in self.modules()):
+            raise ValueError('a baked copy cannot be trained on or loaded: save the model it was made from')
         weights = _weights(self, half)
         config = dict(_spec(self), sha256=hashlib.sha256(weights).hexdigest(), oniris=_version(), half=half)
         config = json.dumps(config, indent=1).encode()
@@ -51,10 +56,11 @@ class Pretrained:
     @classmethod
     def from_pretrained(
         cls,
-        path,     # a directory of a model or of a run, the name of a run that comes with oniris, or the id of a repository on the Hugging Face hub
+        path,     # a directory of a model or of a run, the name of a run that comes with oniris, or a hub's hf:owner/name
         **given,  # constructor's arguments that replace the saved ones
     ):
-        "Load a model in evaluation mode. FileNotFoundError if a file is missing; ValueError if the hash, the keys, the class or the JSON are wrong."
+        """Load a model in evaluation mode. FileNotFoundError if a file is missing; ValueError if the hash, the keys, the class or the
+        JSON are wrong."""
         files = ('config.json', 'model.safetensors')
         path = local_folder(path, files + tuple(f'{cls.part}/{f}' for f in files if cls.part))
         if cls.part and not (path / 'config.json').is_file(): path = path / cls.part  # a whole run
@@ -62,7 +68,8 @@ class Pretrained:
         except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path}/config.json is not JSON: {e}') from e
         weights = (path / 'model.safetensors').read_bytes()
         want, got = config.get('sha256') if isinstance(config, dict) else None, hashlib.sha256(weights).hexdigest()
-        if want != got: raise ValueError(f'{path}/model.safetensors: sha256 is {got}, config.json says {want}: the file is damaged or not its own')
+        if want != got:
+            raise ValueError(f'{path}/model.safetensors: sha256 is {got}, config.json says {want}: the file is damaged or not its own')
         model = _build(config, cls, given)
         _load(model, weights, path, config.get('half', False))
         return model.eval()
@@ -70,7 +77,8 @@ class Pretrained:
 # %% ../nbs/03_pretrained.ipynb #95de05f3
 def _version():
     "The library's version, written beside the weights."
-    return sys.modules[__package__].__version__
+    import oniris
+    return oniris.__version__
 
 def _weights(model, half=False):
     "The bytes of `model.safetensors`."
@@ -78,7 +86,8 @@ def _weights(model, half=False):
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-        if wrong := [k for k, v in state.items() if not v.isfinite().all()]: raise ValueError(f'half: {wrong[:5]} hold numbers beyond 65504, or no numbers')
+        wrong = [k for k, v in state.items() if not v.isfinite().all()]
+        if wrong: raise ValueError(f'half: {wrong[:5]} hold numbers beyond 65504, or no numbers')
     return save(state)
 
 def _class_id(cls):
@@ -90,24 +99,29 @@ def _spec(model):
     def plain(v, where):
         if isinstance(v, Pretrained): return _spec(v)
         try: return json.loads(json.dumps(v, allow_nan=False))
-        except (TypeError, ValueError) as e: raise TypeError(f'{where}: expected JSON or a Pretrained model, got {type(v).__name__} ({e})') from e
+        except (TypeError, ValueError) as e:
+            raise TypeError(f'{where}: expected JSON or a Pretrained model, got {type(v).__name__} ({e})') from e
     if not isinstance(getattr(model, 'config', None), dict):
         raise TypeError(f"{type(model).__name__}.config: expected a dict of its constructor's arguments")
-    return {'class': _class_id(type(model)), 'config': {k: plain(v, f'{type(model).__name__}.config[{k!r}]') for k, v in model.config.items()}}
+    config = {k: plain(v, f'{type(model).__name__}.config[{k!r}]') for k, v in model.config.items()}
+    return {'class': _class_id(type(model)), 'config': config}
 
 # %% ../nbs/03_pretrained.ipynb #9538c4bb
 def _find_class(name, base):
-    "The class called `name` in a file: one of `HOMES`, or another `Pretrained` class that has been defined already; nothing else is imported."
-    name = FORMER.get(name, name) if isinstance(name, str) else None
-    if name in HOMES: importlib.import_module(HOMES[name])
-    found = Pretrained._known.get(name)
-    if found is None: raise ValueError(f"class: expected a Pretrained class of oniris, got {name!r}; import the module that defines it first")
+    """The class called `name` in a file: one of `HOMES`, or another `Pretrained` class that has been defined already; nothing else is
+    imported."""
+    known = FORMER.get(name, name) if isinstance(name, str) else None
+    if known in HOMES: importlib.import_module(HOMES[known])
+    found = Pretrained._known.get(known)
+    if found is None:
+        raise ValueError(f"class: expected a Pretrained class of oniris, got {name!r}; import the module that defines it first")
     if not issubclass(found, base): raise ValueError(f'class: expected {_class_id(base)} or a subclass, got {name!r}')
     return found
 
 def _build(spec, base, given):
     "The model that `spec = {class, config}` describes, freshly initialised, without touching the global random state."
-    if not isinstance(spec, dict) or not isinstance(spec.get('config'), dict): raise ValueError('config.json: expected an object with class and config')
+    if not isinstance(spec, dict) or not isinstance(spec.get('config'), dict):
+        raise ValueError('config.json: expected an object with class and config')
     cls, saved = _find_class(spec.get('class'), base), {k: v for k, v in spec['config'].items() if k not in given}
     kwargs = {k: _build(v, Pretrained, {}) if isinstance(v, dict) and set(v) == {'class', 'config'} else v for k, v in saved.items()}
     with torch.random.fork_rng(devices=[]):
@@ -116,12 +130,14 @@ def _build(spec, base, given):
 
 # %% ../nbs/03_pretrained.ipynb #1a897eba
 def _load(model, weights, where, half=False):
-    "Put `weights` (the bytes of a safetensors file) into `model`, keeping their dtypes; stored halves become single. Raises ValueError if names or shapes differ."
+    """Put `weights` (the bytes of a safetensors file) into `model`, keeping their dtypes; stored halves become single. Raises
+    ValueError if names or shapes differ."""
     from safetensors.torch import load
     state, own = load(weights), model.state_dict(keep_vars=True)
     if half: state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or extra: raise ValueError(f'{where}: weights do not fit {type(model).__name__}: missing {missing[:5]}, unexpected {extra[:5]}')
+    if missing or extra:
+        raise ValueError(f'{where}: weights do not fit {type(model).__name__}: missing {missing[:5]}, unexpected {extra[:5]}')
     for k, v in own.items():
         if v.shape != state[k].shape: raise ValueError(f'{where}: {k}: expected shape {tuple(v.shape)}, got {tuple(state[k].shape)}')
         if v.dtype != state[k].dtype: v.data = v.data.to(state[k].dtype)
@@ -132,14 +148,17 @@ def bundled_runs() -> dict: # name -> directory
     return {folder.name: Path(str(folder)) for folder in (files('oniris') / 'assets').iterdir() if (folder / 'run.json').is_file()}
 
 def local_folder(
-    path,                                       # a directory, the name of a run that comes with oniris, or the id of a repository on the Hugging Face hub
+    path,                                       # a directory, the name of a run that comes with oniris, or a hub's hf:owner/name
     files=('config.json', 'model.safetensors'), # what to fetch from the hub: names or patterns
 ) -> Path:
-    "`path` if it is a directory, else the run of that name in the package, else a snapshot of the hub's repository. FileNotFoundError if there is none of these."
+    """`path` if it is a directory, else the run of that name in the package, else a snapshot of the hub's repository.
+    FileNotFoundError if there is none of these."""
     folder = Path(path)
     if folder.is_dir(): return folder
     if str(path) in (runs := bundled_runs()): return runs[str(path)]
-    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)): raise FileNotFoundError(f'{path}: no such directory, and no run that comes with oniris ({", ".join(runs)})')
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)):
+        raise FileNotFoundError(f'{path}: no such directory, and no run that comes with oniris ({", ".join(runs)})')
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(path), allow_patterns=list(files)))
-    except Exception as e: raise FileNotFoundError(f'{path}: no such directory, and the hub gave no such repository ({type(e).__name__}: {e})') from e
+    except Exception as e:
+        raise FileNotFoundError(f'{path}: no such directory, and the hub gave no such repository ({type(e).__name__}: {e})') from e

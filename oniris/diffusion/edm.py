@@ -60,9 +60,9 @@ class Denoiser(nn.Module, Pretrained):
     With `sigma_d` the frame before is a second observation: D = m (c_skip x + c_prev p + c_out F) + (1 - m) p, `diffusion.previous`."""
     part = 'world'
     def __init__(self,
-        net,            # nn.Module: net(c_in*x (b s t c h w), c_noise (b s t), **given) -> F of x's shape, with one more channel if sigma_d is given
+        net,            # nn.Module: net(c_in*x (b s t c h w), c_noise (b s t), **given) -> F of x's shape; a channel more with sigma_d
         sigma_data=1.,  # standard deviation of the data, > 0
-        sigma_d=None,   # size of what changes between frames, in (0, 2 sigma_data): `fit_sigma_d`; None to take no notice of the frame before
+        sigma_d=None,   # size of what changes between frames, in (0, 2 sigma_data), `fit_sigma_d`; None: the frame before is not used
     ):
         super().__init__()
         if not isinstance(net, nn.Module): raise TypeError(f'net: expected an nn.Module, got {type(net).__name__}')
@@ -103,13 +103,15 @@ class Denoiser(nn.Module, Pretrained):
         **more,  # of the net's: sinks, clock
     ):           # -> the net's empty cache
         "An empty cache. TypeError if the net has none to give, ValueError if b or window is less than 1."
-        if not hasattr(self.net, 'new_cache'): raise TypeError(f'net: expected one with new_cache(b, window), got {type(self.net).__name__}, which has none')
+        if not hasattr(self.net, 'new_cache'):
+            raise TypeError(f'net: expected one with new_cache(b, window), got {type(self.net).__name__}, which has none')
         if min(b, window) < 1: raise ValueError(f'new_cache: expected b and window >= 1, got b={b}, window={window}')
         cache = self.net.new_cache(b, window, **more)
         if self.sigma_d is not None:
             like = next(self.parameters())
             dtype = torch.promote_types(like.dtype, torch.float32)
-            cache.states['previous'] = PreviousFrame(torch.zeros(b, self.net.channels, *self.net.resolution, device=like.device, dtype=dtype))
+            nothing = torch.zeros(b, self.net.channels, *self.net.resolution, device=like.device, dtype=dtype)
+            cache.states['previous'] = PreviousFrame(nothing)
         return cache
 
     @torch.no_grad()
@@ -121,7 +123,8 @@ class Denoiser(nn.Module, Pretrained):
         cond=None,     # a condition for the net (b ...)
         clean=None,    # the same frames without their noise (b t c h w); x's if not given
     ):
-        "Run the net on frames and leave in the cache what it keeps of them. All is checked before anything is written; errors as in a call."
+        """Run the net on frames and leave in the cache what it keeps of them. All is checked before anything is written; errors as in
+        a call."""
         if cache is None: raise ValueError('cache: expected the cache to write to, from new_cache(b, window), got None')
         if not hasattr(cache, 'writing'): raise TypeError(f'cache: expected one with writing(), got {type(cache).__name__}')
         x, sigma, given = self._check(x, sigma, actions, cache, cond)

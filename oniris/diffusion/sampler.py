@@ -96,7 +96,8 @@ def dpmpp_2m(
     generator=None,  # not used: nothing is random here
     trace=None,      # a list, to which D_x of each step is appended
 ):                   # -> x at sigmas[-1]
-    "x' = r x + (1-r) (D + h/(2 h_last) (D - D_last)), r = sigma'/sigma = e^-h: DPM-Solver++ (2211.01095), algorithm 2. ValueError for bad sigmas."
+    """x' = r x + (1-r) (D + h/(2 h_last) (D - D_last)), r = sigma'/sigma = e^-h: DPM-Solver++ (2211.01095), algorithm 2. ValueError
+    for bad sigmas."""
     sigmas,s = _levels(x, sigmas)
     D_last = h_last = None
     for i in range(len(s)-1):
@@ -114,7 +115,8 @@ def guide(
     base,     # the same without it: unconditional, or without context, or by a weaker model
     scale,    # w: 0 is base alone, 1 is denoise alone, more than 1 goes beyond
 ):            # -> denoise(x, sigma)
-    "D_w = D_base + w (D - D_base): classifier-free guidance (2207.12598). At w = 1 or 0 one evaluation is spared. ValueError unless w is finite."
+    """D_w = D_base + w (D - D_base): classifier-free guidance (2207.12598). At w = 1 or 0 one evaluation is spared. ValueError unless
+    w is finite."""
     if not math.isfinite(scale): raise ValueError(f'scale: expected a finite number, got {scale}')
     if scale in (0, 1): return denoise if scale else base
     def guided(x, sigma):

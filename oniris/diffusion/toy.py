@@ -71,17 +71,20 @@ def linear_schedule(
 ):                  # -> beta_1 ... beta_T (T,), float64
     "beta_t rises linearly from beta_1 to beta_T, both reached: DDPM (2006.11239), section 4. ValueError unless 0 < beta_1 <= beta_T < 1."
     if not (int(T) == T and T >= 1 and 0 < beta_1 <= beta_T < 1):
-        raise ValueError(f'linear_schedule: expected whole T >= 1 and 0 < beta_1 <= beta_T < 1, got T={T}, beta_1={beta_1}, beta_T={beta_T}')
+        raise ValueError(f'linear_schedule: expected whole T >= 1 and 0 < beta_1 <= beta_T < 1, got T={T}, beta_1={beta_1}, '
+                         f'beta_T={beta_T}')
     return torch.linspace(beta_1, beta_T, int(T), dtype=torch.float64)
 
 # %% ../../nbs/10_toy.ipynb #8b54b64a
 class DDPM:
-    "The chain q(x_t|x_{t-1}) = N(sqrt(1-beta_t) x_{t-1}, beta_t I), t = 1..T: DDPM (2006.11239), eq. 2. Index 0 of each array is the data's."
+    """The chain q(x_t|x_{t-1}) = N(sqrt(1-beta_t) x_{t-1}, beta_t I), t = 1..T: DDPM (2006.11239), eq. 2. Index 0 of each array is
+    the data's."""
     def __init__(self,
         beta,  # beta_1 ... beta_T (T,), each in (0, 1)
     ):
         check_shape(beta, 'T', 'beta')
-        if not ((beta > 0) & (beta < 1)).all(): raise ValueError(f'beta: expected values in (0, 1), got {beta.min():.4g} to {beta.max():.4g}')
+        if not ((beta > 0) & (beta < 1)).all():
+            raise ValueError(f'beta: expected values in (0, 1), got {beta.min():.4g} to {beta.max():.4g}')
         self.T = len(beta)
         self.beta = torch.cat([beta.new_zeros(1), beta]).double()
         self.alpha = 1 - self.beta
@@ -94,7 +97,8 @@ class DDPM:
     ):      # -> v[t] in x's type, shaped (1, ...) or (b, 1, ...)
         "v_t, ready to broadcast against x. ValueError if a t is not in 1..T."
         t = torch.as_tensor(t, device='cpu')
-        if t.is_floating_point() or t.min() < 1 or t.max() > self.T: raise ValueError(f't: expected whole numbers in 1..{self.T}, got {t.tolist()}')
+        if t.is_floating_point() or t.min() < 1 or t.max() > self.T:
+            raise ValueError(f't: expected whole numbers in 1..{self.T}, got {t.tolist()}')
         if t.ndim: check_shape(t, 'b', 't', b=len(x))
         return v[t].to(x).reshape(-1, *[1]*(x.ndim-1))
 
@@ -207,7 +211,8 @@ def energy_distance(
     x,  # samples (n d), n >= 2
     y,  # samples (m d), m >= 2
 ):      # -> 0-d tensor; 0 on average if the distributions are equal, and then sometimes negative
-    "2 E|X-Y| - E|X-X'| - E|Y-Y'|, estimated without bias from pairs of different points (Szekely and Rizzo 2013). ValueError for wrong shapes."
+    """2 E|X-Y| - E|X-X'| - E|Y-Y'|, estimated without bias from pairs of different points (Szekely and Rizzo 2013). ValueError for
+    wrong shapes."""
     n,d = check_shape(x, 'n d', 'x').values()
     m = check_shape(y, 'n d', 'y', d=d)['n']
     if min(n, m) < 2: raise ValueError(f'x, y: expected two or more samples of each, got {n} and {m}')

@@ -38,8 +38,10 @@ def apply_rope(x: Tensor,     # `... t n d`: queries or keys
            frame: Tensor, # `t`: index of each frame
            base=1000.,    # as in `rope_angles`
           ) -> Tensor:    # `... t n d`
-    "Rotary embedding of the frame index (RoFormer, 2104.09864, eq. 34): q_i . k_j then depends on i - j alone. ValueError unless `frame` is `t`"
-    if frame.shape != x.shape[-3:-2]: raise ValueError(f'frame: expected an index for each of {x.shape[-3]} frames, got shape {tuple(frame.shape)}')
+    """Rotary embedding of the frame index (RoFormer, 2104.09864, eq. 34): q_i . k_j then depends on i - j alone. ValueError unless
+    `frame` is `t`"""
+    if frame.shape != x.shape[-3:-2]:
+        raise ValueError(f'frame: expected an index for each of {x.shape[-3]} frames, got shape {tuple(frame.shape)}')
     return apply_angles(x, *rope_angles(frame, x.shape[-1], base))
 
 # %% ../../nbs/23_attention.ipynb #e05725ca
@@ -81,7 +83,8 @@ def attend_grouped(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
         first = 0 if window is None else max(0, start - window) // size   # the group that holds the oldest visible frame
         keys, values = (c[first:i + 1] + own[i:i + 1] for c, own in ((kc, kn), (vc, vn)))
         mask = _group_mask(first * size, start, end, n, s, block, window, q.device)
-        y = F.scaled_dot_product_attention(qi.flatten(2, 4), torch.cat(keys, 2).flatten(2, 3), torch.cat(values, 2).flatten(2, 3), attn_mask=mask)
+        K, V = (torch.cat(u, 2).flatten(2, 3) for u in (keys, values))
+        y = F.scaled_dot_product_attention(qi.flatten(2, 4), K, V, attn_mask=mask)
         out.append(y.view_as(qi))
     return torch.cat(out, 3)
 
@@ -112,7 +115,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, # `b m s t n d`
 
 # %% ../../nbs/23_attention.ipynb #92a3cc11
 class KVRing:
-    "Keys and values of the last `window` frames, of the first `sinks` and of the frame in the making, at fixed addresses; frame i overwrites frame i - window. ValueError for a size out of range"
+    """Keys and values of the last `window` frames, of the first `sinks` and of the frame in the making, at fixed addresses; frame i
+    overwrites frame i - window. ValueError for a size out of range"""
     rows = 'k', 'v', 'raw', 'first', 'mask'      # tensors with an entry for every sequence; the rest is common
     def __init__(self,
                  b, m, n, d,  # sequences, heads, tokens of a frame, channels of a head
@@ -123,14 +127,16 @@ class KVRing:
                  clock=0,     # frames that went by before these sequences began
                  device=None, dtype=None):
         if min(b, m, n, d, window, block) < 1 or sinks < 0 or window < block:
-            raise ValueError(f'KVRing: expected sizes >= 1, sinks >= 0 and window >= block, given {b=}, {m=}, {n=}, {d=}, {window=}, {sinks=}, {block=}')
+            raise ValueError(f'KVRing: expected sizes >= 1, sinks >= 0 and window >= block, given {b=}, {m=}, {n=}, {d=}, {window=}, '
+                             f'{sinks=}, {block=}')
         new = lambda *shape, dtype=dtype: torch.zeros(shape, device=device, dtype=dtype)
         self.sizes, self.reach, self.n, self.writing = (sinks, window, block), window if reach is None else min(reach, window), n, False
         self.k, self.v = (new(b, m, sum(self.sizes), n, d) for _ in 'kv')
         self.raw = new(b, m, sinks, n, d)                                   # the sinks' keys before rotation
         self.mask = new(b, 1, block * n if block > 1 else 1, sum(self.sizes) * n)  # 0 or -inf; the tokens of one frame share a row
         self.cos, self.sin = (new(block, 1, d // 2) for _ in 'cs')          # of the frame in the making
-        self.slot, self.seen, self.first = torch.arange(sum(self.sizes), device=device), new(dtype=torch.long) + clock, new(b, dtype=torch.long) + clock
+        self.slot = torch.arange(sum(self.sizes), device=device)
+        self.seen, self.first = new(dtype=torch.long) + clock, new(b, dtype=torch.long) + clock
         self.tick(0)
 
     def held(self) -> Tensor: # `b slots`: the frame in each slot, counted from its sequence's first; negative for none
@@ -147,7 +153,8 @@ class KVRing:
         hidden = (frame < 0)[:, None] | ((lag > self.reach) & (self.slot >= S))
         mask = self.mask.new_zeros(hidden.shape).masked_fill(hidden, -torch.inf).repeat_interleave(self.n, 2)
         self.mask.copy_((mask if block == 1 else mask.repeat_interleave(self.n, 1))[:, None])
-        for mine, new in zip((self.cos, self.sin), rope_angles(self.seen + torch.arange(block, device=age.device), self.k.shape[-1])): mine.copy_(new)
+        for mine, new in zip((self.cos, self.sin), rope_angles(self.seen + torch.arange(block, device=age.device), self.k.shape[-1])):
+            mine.copy_(new)
         if S:
             sink = self.first[:, None] + self.slot[:S] + (age - self.reach - S).clamp(min=0)            # b s: when they seem to have been
             self.k[:, :, :S] = apply_angles(self.raw, *(u[:, None] for u in rope_angles(sink, self.k.shape[-1])))
@@ -187,7 +194,8 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, # `b m t n d`: new frames, a 
             for name, u in (before or {}).items(): getattr(ring, name).copy_(u)
     turned, like = apply_angles(k, ring.cos, ring.sin), ring.k.dtype
     K, V = ring.read(turned, v)
-    y = F.scaled_dot_product_attention(apply_angles(q, ring.cos, ring.sin).to(like).flatten(2, 3), K.flatten(2, 3), V.flatten(2, 3), attn_mask=ring.mask)
+    q = apply_angles(q, ring.cos, ring.sin).to(like)
+    y = F.scaled_dot_product_attention(q.flatten(2, 3), K.flatten(2, 3), V.flatten(2, 3), attn_mask=ring.mask)
     if ring.writing: ring.write(turned, k, v)
     return y.view_as(q).to(q.dtype)
 
@@ -202,7 +210,8 @@ class _SelfAttention(nn.Module):
         self.qkv = MPConv(channels, 3 * channels, (1, 1))
         self.out = MPConv(channels, channels, (1, 1), scale=share)
     def split(self, x): # `b s t c h w` -> q, k, v, each `b m s t n d`
-        qkv = rearrange(self.qkv(x.flatten(0, 2)), '(b s t) (j m d) h w -> j b m s t (h w) d', j=3, m=self.heads, b=x.shape[0], s=x.shape[1])
+        sizes = dict(j=3, m=self.heads, b=x.shape[0], s=x.shape[1])
+        qkv = rearrange(self.qkv(x.flatten(0, 2)), '(b s t) (j m d) h w -> j b m s t (h w) d', **sizes)
         return pixel_norm(qkv, -1).unbind(0)
     def merge(self, x, y): # `b s t c h w` and `b m s t n d` -> `b s t c h w`
         y = self.out(rearrange(y, 'b m s t (h w) d -> (b s t) (m d) h w', h=x.shape[-2]))
@@ -223,12 +232,14 @@ class VideoAttention(_SelfAttention):
         if block < 1 or (window is not None and window < 0):
             raise ValueError(f'expected block >= 1 and window >= 0 or None, given block={block}, window={window}')
         self.resolution, self.window, self.block = resolution, window, block
-    def new_cache(self, b, window, sinks=0, clock=0) -> KVRing: # as in `KVRing`; made under autocast, it holds what attention will read there
+    # as in `KVRing`; made under autocast, it holds what attention will read there
+    def new_cache(self, b, window, sinks=0, clock=0) -> KVRing:
         (h, w), like, reach = self.resolution, self.out.weight, window if self.window is None else min(window, self.window)
         kind = like.device.type
         auto = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
-        return KVRing(b, self.heads, h * w, like.shape[0] // self.heads, max(reach, self.block), sinks, self.block, reach, clock, like.device, dtype)
+        d = like.shape[0] // self.heads
+        return KVRing(b, self.heads, h * w, d, max(reach, self.block), sinks, self.block, reach, clock, like.device, dtype)
     def forward(self,
                 x: Tensor,           # `b s t c h w`
                 ring: KVRing = None, # the past, when s = 1

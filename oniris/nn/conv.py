@@ -55,7 +55,8 @@ class CausalConv(nn.Module):
         super().__init__()
         if kernel_t < 1: raise ValueError(f'kernel_t: expected at least 1, the frame itself, given {kernel_t}')
         if block < 1: raise ValueError(f'block: expected at least 1 frame, given {block}')
-        if not isinstance(resolution, (tuple, list)) or len(resolution) != 2: raise ValueError(f'resolution: expected (h, w), given {resolution}')
+        if not isinstance(resolution, (tuple, list)) or len(resolution) != 2:
+            raise ValueError(f'resolution: expected (h, w), given {resolution}')
         self.resolution, self.taps, self.block = resolution, kernel_t - 1, block
         self.own = MPConv(c_in, c_out, (kernel, kernel), scale=scale)
         if self.taps:
@@ -63,7 +64,8 @@ class CausalConv(nn.Module):
             self.bias = nn.Parameter(torch.zeros(kernel_t)) # of the gate, by position: nothing changes after k_t - 1
             self.slope = nn.Parameter(torch.zeros(()))      # of the gate, by noise
 
-    def new_cache(self, b, window=None, sinks=0, clock=0) -> ConvState: # `b` sequences; the rest is for attention, this memory has a fixed size
+    # `b` sequences; the rest is for attention, this memory has a fixed size
+    def new_cache(self, b, window=None, sinks=0, clock=0) -> ConvState:
         like = self.own.weight
         return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, torch.promote_types(like.dtype, torch.float32))
 
@@ -110,7 +112,8 @@ class CausalConv(nn.Module):
         if state is None: return
         if s != 1: raise ValueError(f'a state goes with one copy of the sequence, given s={s}')
         if t % self.block: raise ValueError(f'expected whole blocks of {self.block} frames with a state, given {t} frames')
-        if state.ahead.shape != (want := (b, self.taps, h, w, c_out)): raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
+        if state.ahead.shape != (want := (b, self.taps, h, w, c_out)):
+            raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
 
     def forward(self,
                 x: Tensor,               # `b s t c h w`
