@@ -10,7 +10,8 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 _HOME = {name: f'oniris.{module}' for module, names in {
     'data.record': 'record', 'data.videos': 'import_videos', 'data.clips': 'Clips',
-    'nn.unet': 'UNet', 'diffusion.edm': 'Denoiser', 'diffusion.sampler': 'karras_sigmas', 'codec.codec': 'Codec', 'codec.vae': 'VAE',
+    'nn.unet': 'UNet', 'nn.dit': 'DiT', 'diffusion.edm': 'Denoiser', 'diffusion.ddpm': 'GaussianDiffusion',
+    'diffusion.sampler': 'karras_sigmas', 'codec.codec': 'Codec', 'codec.vae': 'VAE',
     'dream.run': 'load_run Run', 'dream.dreamer': 'Dreamer', 'dream.env': 'DreamEnv DreamVectorEnv',
     'play.player': 'Player', 'play.screen': 'play_widget', 'evaluation.evaluate': 'evaluate',
     'recipes.presets': 'find_preset', 'recipes.train_world': 'train_world',

@@ -14,7 +14,7 @@ from .core import write_atomic
 
 # %% ../nbs/03_pretrained.ipynb #9a6478e4
 HOMES = dict(
-    UNet='oniris.nn.unet', Denoiser='oniris.diffusion.edm', Codec='oniris.codec.codec', PatchPCA='oniris.codec.codec',
+    UNet='oniris.nn.unet', DiT='oniris.nn.dit', Denoiser='oniris.diffusion.edm', Codec='oniris.codec.codec', PatchPCA='oniris.codec.codec',
     FrameAutoEncoder='oniris.codec.codec', VAE='oniris.codec.vae', LatentProbe='oniris.dream.reward', RewardHead='oniris.dream.reward',
     StateNet='oniris.evaluation.metrics')
 FORMER = {f'oniris.{module}.{name}': new for new, module, name in (
@@ -110,9 +110,9 @@ def _spec(model):
 def _find_class(name, base):
     """The class called `name` in a file: one of `HOMES`, or another `Pretrained` class that has been defined already; nothing else is
     imported."""
-    name = FORMER.get(name, name) if isinstance(name, str) else None
-    if name in HOMES: importlib.import_module(HOMES[name])
-    found = Pretrained._known.get(name)
+    known = FORMER.get(name, name) if isinstance(name, str) else None
+    if known in HOMES: importlib.import_module(HOMES[known])
+    found = Pretrained._known.get(known)
     if found is None:
         raise ValueError(f"class: expected a Pretrained class of oniris, got {name!r}; import the module that defines it first")
     if not issubclass(found, base): raise ValueError(f'class: expected {_class_id(base)} or a subclass, got {name!r}')

@@ -59,10 +59,10 @@ def predicted_past(
     draws,             # a generator for each round, each round predicting from the one before
     project=None,      # puts latents back where the codec's lie; None leaves them
     microbatch=(0, 1), # which part of the batch this is
-    rows=None,         # bool (b): which clips to do it for; all if not given
+    rows=None,         # bool (b), on the CPU: which clips to do it for; all if not given
 ):                     # (b t c h w): the first frame real, the others predicted
     "x_i <- D(x_i + sigma_i n; past): scheduled sampling (1506.03099) for all frames in one two-copy pass a round."
-    rows = torch.ones(len(x), dtype=torch.bool, device=x.device) if rows is None else rows
+    rows = torch.arange(len(x), device=x.device) if rows is None else rows.nonzero()[:, 0].to(x.device)
     given, past = {k: v[rows] for k, v in given.items() if v is not None}, x.clone()
     for draw in draws:
         noisy, sigma = far.noised(x, draw, microbatch, past)
@@ -113,12 +113,12 @@ class WorldObjective:
         "What the clean copy shows: x, or for some clips what the world makes of each noised frame and the real ones before it"
         chosen = torch.rand(self.train.batch, generator=self.draw(step, 'self-context')) < self.context.self_context
         if x.shape[1] == 1 or not chosen.any(): return x
-        mine = own_part(chosen, microbatch).to(x.device)
+        mine = own_part(chosen, microbatch)
         rows = mine if mine.any() else ~mine  # where processes share weights, all have to take part in the pass
         rounds = 1 + int(torch.randint(self.context.self_context_depth, (), generator=self.draw(step, 'depth')))
         draws = (self.draw(step, f'self-context {k}') for k in range(rounds))
         past = predicted_past(self.world, self.far, x, dict(actions=actions, cond=cond), draws, self.project, microbatch, rows)
-        return torch.where(mine[:, None, None, None, None], past, x)
+        return torch.where(mine.to(x.device)[:, None, None, None, None], past, x)
 
     def __call__(self, step, microbatch=(0, 1)):
         x, actions, cond = self.given(self.batch(step, microbatch), step, microbatch)

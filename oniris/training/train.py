@@ -154,14 +154,15 @@ def _gradient(backend, precision, loss_at, step, accumulate, seed):
         _seed(precision.kind, seed_for(seed, step, f'part {i} of {n}')) # for dropout
         with backend.no_sync(i != mine[-1]):
             with precision.autocast(): loss, logs = loss_at(step, microbatch=(i, n)) if n > 1 else loss_at(step)
+            value = float(loss.detach()) # before the way back: who asks later waits for that too
             precision.backward(loss / accumulate)
-        parts.append((loss.detach(), logs))
+        parts.append((value, logs))
     return parts
 
 def _put_together(said):
     "What all processes say of a step -> the loss of the batch, its logs, and the first reason to stop"
     parts = [part for mine, _ in said for part in mine]
-    loss = sum(float(l) for l, _ in parts) / len(parts)
+    loss = sum(value for value, _ in parts) / len(parts)
     reasons = [why for _, why in said if why]
     return loss, merge_parts([logs for _, logs in parts]), reasons[0] if reasons else None
 
