@@ -19,12 +19,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import seed_for
 from ..data.clips import Clips
+from ..data.environments import describe_env
+from ..data.policies import known_policy
 from ..data.record import record, replay
 from ..dream.dreamer import Dreamer
 from ..dream.rollout import free_running, teacher_forced
 from ..dream.run import Run
-from oniris.evaluation.metrics import (bootstrap, frechet_distance, drift, HORIZONS, measure, metrics_for, pixels_follow, StateNet,
-    statistics, STATISTICS)
+from .metrics import (bootstrap, drift, frechet_distance, HORIZONS, measure, metrics_for, pixels_follow,
+    StateNet, STATISTICS, statistics)
 from ..frames import from_uint8
 from ..games.lander import lander_follows, lander_position, landers_in, seen
 
@@ -57,9 +59,9 @@ def _benchmark_data(run, path, clips, frames, progress):
     if about.get('seed') == seed: raise ValueError(f'{run.path} was trained on the episodes of seed {seed}, which are kept for the exam')
     if not (Path(path) / 'index.json').is_file():
         skip, tail = about.get('skip', 1), frames if about.get('tail') else 0 # where episodes may be followed past their end, short ones are long enough too
-        limit = (gym.spec(about['env_id']).max_episode_steps or 10**9) // skip # later, the time limit would end a replay with other actions
-        record(about['env_id'], path, 4 * clips, frames, run.size[0], about.get('policy', 'random'), seed, skip, tail,
-               per_episode=1, longest=min(limit, about.get('longest', 1000)), test=1 / 4, progress=progress, **about.get('env', {}))
+        limit = (describe_env(about['env_id'], wrap=about.get('wrap'), **about.get('env', {}))['limit'] or 10**9) // skip # later, the time limit would end a replay with other actions
+        record(about['env_id'], path, 4 * clips, frames, run.size, known_policy(about), seed, skip, tail,
+               per_episode=1, after=1., wrap=about.get('wrap'), longest=min(limit, about.get('longest', 1000)), test=1 / 4, progress=progress, options=about.get('env'))
     return path
 
 def make_benchmark(run: Run,

@@ -10,7 +10,7 @@ import math, re
 from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
-from ..data.environments import make_env
+from ..data.environments import env_from
 from ..data.spaces import action_vector, space_from
 from ..games.csgo import csgo_names, csgo_vector, CSGO_X, CSGO_Y
 
@@ -113,6 +113,6 @@ def default_keys(
 
 def _meanings(about):
     "What an environment calls its actions, if it is installed here and calls them anything"
-    try: env = make_env(about['env_id'], **about.get('env', {}))
+    try: env = env_from(about)
     except Exception: return None # a world can be played where its simulator is not
     with env: return getattr(env.unwrapped, 'get_action_meanings', lambda: None)()

@@ -14,7 +14,7 @@ import torch
 import numpy as np
 from gymnasium import spaces
 from ..core import seed_for
-from ..data.environments import make_env
+from ..data.environments import env_from
 from ..data.record import play
 from ..dream.dreamer import Dreamer
 from ..dream.run import load_run, Run
@@ -32,10 +32,10 @@ class SimulatorTwin:
         "ValueError if the world was not recorded from a simulator, if that is not installed or draws other pictures"
         about, s = run.about, run.starts
         if 'env_id' not in about: raise ValueError('the world was not recorded from a simulator')
-        try: self.env = make_env(about['env_id'], **about['env'])
+        try: self.env = env_from(about)
         except Exception as e: raise ValueError(f"{about['env_id']} cannot be made here: {e}") from e
         self.actions, self.over = [*s['past'][start], *s['actions'][start]], False
-        self.game, self.left = play(self.env, int(s['seed'][start]), lambda i, obs: self.actions[i], run.size[0], about['skip']), about.get('tail', 0)
+        self.game, self.left = play(self.env, int(s['seed'][start]), lambda i, obs: self.actions[i], run.size, about['skip']), about.get('tail', 0)
         for _ in self.actions: self._see()
         if not np.array_equal(self.picture, s['frames'][start, -1]): raise ValueError(f"{about['env_id']} draws other pictures here than where it was recorded")
         for action in then: self.step(action)
