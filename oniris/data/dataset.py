@@ -147,7 +147,9 @@ def _swap(place):
     "Put the finished dataset in `place`/.new where the old one is. Killed in the middle, it goes on when it is called again."
     new = place/NEW
     _remove(place)
-    for p in sorted(new.glob('*'), key=lambda p: p.name == 'index.json'): p.rename(place/p.name)  # the index comes last
+    for p in sorted(new.glob('*'), key=lambda p: p.name == 'index.json'):  # the index comes last
+        if (place/p.name).is_dir(): shutil.rmtree(place/p.name)  # what belongs to the old one, as the codec of latents
+        p.rename(place/p.name)
     new.rmdir()
 
 def _place_to_write(place, overwrite):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import torch
-import gymnasium as gym
 import numpy as np
 from einops import rearrange
 from torch import Tensor
