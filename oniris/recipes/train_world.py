@@ -268,7 +268,8 @@ def train_world(
     changes: dict=None,  # of the preset: part -> dict of fields
     **kwargs,            # more of `train`: minutes, keep, tensorboard …
 ) -> Run:
-    "Codec, latents, world, pictures, each made if it is not there. What cannot work is said before anything begins; SystemExit if a signal stopped it"
+    """Codec, latents, world, pictures, each made if it is not there. What cannot work is said before anything begins; SystemExit if a
+    signal stopped it"""
     plan = preflight(data, out, preset, codec, begin, device, seed, length, changes)
     out, preset, world = plan.out, plan.preset, plan.world
     if bar: print(plan.describe())
@@ -321,7 +322,8 @@ def oniris_train(
     resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to begin anew
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
-    if not data: raise ValueError('--data: expected the directory of a dataset, which oniris_record or oniris_import makes, or a folder of films')
+    if not data:
+        raise ValueError('--data: expected the directory of a dataset, which oniris_record or oniris_import makes, or a folder of films')
     _check_resume(resume, out)
     changes = dict(train=dict(steps=steps, batch=batch, accumulate=accumulate, lr=lr, image_rate=images, cond_dropout=drop, precision=precision),
                    context=dict(self_context=own), codec=dict(steps=codecsteps))
