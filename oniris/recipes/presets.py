@@ -58,7 +58,8 @@ class NetSpec:
     patch: int = 2               # side of a transformer's tokens, positions
     depth: int = 8               # a transformer's layers
     attention: str = 'full'      # a transformer's: 'full' or 'factored' in space and time
-    sigma_d: float = None        # deviation of a frame from the one before, which is then kept where a gate says so; None: no gate
+    # size of what changes between frames: the frame before is a second observation, with a gate; None: it is not used
+    sigma_d: float = 1.
     def __post_init__(self):
         sizes = ('model_channels', 'channel_mult', 'num_blocks', 'kernel_t', 'window', 'head_dim', 'patch', 'depth')
         _settle(self, whole=dict.fromkeys(sizes, 1) | dict(video_attn=0), real=dict(dropout=(0., .99), sigma_d=(1e-6, 1e6)),
