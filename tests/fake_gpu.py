@@ -215,7 +215,7 @@ def training_step(host, preset, clips, world, dtype):
         guarded_step(opt, 1e-2, 1., scaler=precision.scaler)
         normalize_weights_(world)
         loss.update(logs)
-        ema.update(1)
+        ema.update(ema.step + 1)
     _make_state(opt)
     result = measured(host, step)
     assert all(p.grad is None for p in world.parameters())
