@@ -269,7 +269,7 @@ def run(name, backbone):
             if kind == 'bfloat16': continue # the other two steps are the same code in either
             found[f'dream {kind}'] = dream_step(host, preset, codec, clips, world, dtype)
             found[f'codec {kind}'] = codec_step(host, preset, codec, clips, dtype)
-    return dict(preset=name, backbone=backbone, parameters=parameters, steps=found)
+    return dict(preset=name, backbone=backbone, parameters=parameters, parts=preset.train.accumulate, steps=found)
 
 def problems(result):
     "What a card would not stand, or would have to wait for"
