@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 from ..codec.codec import Codec
+from ..codec.latents import codec_of
 from ..data.clips import Clips
 from ..data.videos import ensure_dataset
 from ..diffusion.edm import Denoiser
@@ -181,9 +182,7 @@ def _check_parts(preset):
 def _find_codec(preset, clips, out, codec, device):
     "The codec to use: one that was named, the one that made these latents, the one that this run has trained already; or None"
     trained = out / 'codec'
-    if codec is None and clips.kind == 'latents':
-        from oniris.codec.latents import codec_of
-        codec = codec_of(clips)
+    if codec is None and clips.kind == 'latents': codec = codec_of(clips)
     if codec is None and (trained / 'config.json').is_file():
         codec, found = trained, Codec.from_pretrained(trained)
         with torch.device('meta'): wanted = make_codec(preset)

@@ -29,6 +29,7 @@ from ..nn.mp import normalize_weights_
 from .objective import network_inputs, WorldObjective
 from .preflight import find_data, Plan, preflight
 from .presets import make_codec, mirror_order, Preset
+from .regenerate import RegeneratedPast
 from ..training.checkpoint import Busy, checkpoints, read_log
 from ..training.ema import PowerEMA
 from ..training.loss import motion_weight, plot_loss, TwoCopyLoss
@@ -160,7 +161,8 @@ def fit_codec(
             torch.manual_seed(seed) # initial weights
             codec = make_codec(preset).to(device)
         spec, mirror = preset.codec, mirror_order(preset, clips) is not None
-        finished(train_vae(codec, clips, spec.steps, out, batch=spec.batch, length=min(spec.length, clips.frames), lr=spec.lr, seed=seed, mirror=mirror, **kwargs))
+        finished(train_vae(codec, clips, spec.steps, out, batch=spec.batch, length=min(spec.length, clips.frames),
+                           lr=spec.lr, seed=seed, mirror=mirror, **kwargs))
         with first_process(): # mean and deviation of the latents are fitted by the first alone: all take them from its file
             if not (Path(out) / 'config.json').is_file(): raise RuntimeError(f'{out}: the codec was trained and not saved')
     return Codec.from_pretrained(out).to(device).eval().requires_grad_(False)
@@ -229,7 +231,8 @@ def finish(
     sampler, base = preset.sampler.arguments(), deniable(preset, latents)
     if base is None: sampler = {k: v for k, v in sampler.items() if not k.startswith('guidance')} # nothing was ever denied
     def save(**found):
-        save_run(out, best, codec, clips, context, sampler=sampler, preset=preset.to_json(), held_out_loss=averages, **found, **more)
+        about = dict(preset=preset.to_json(), held_out_loss=averages, **found, **more)
+        save_run(out, best, codec, clips, context, sampler=sampler, **about)
         return load_run(out, next(world.parameters()).device)
     run = save()
     if base and preset.sampler.guidance is None:
@@ -268,14 +271,15 @@ def train_world(
     changes: dict=None,  # of the preset: part -> dict of fields
     **kwargs,            # more of `train`: minutes, keep, tensorboard …
 ) -> Run:
-    "Codec, latents, world, pictures, each made if it is not there. What cannot work is said before anything begins; SystemExit if a signal stopped it"
+    "Codec, latents, world, pictures, each made if it is not there. What cannot work is said at once; SystemExit if a signal stopped it"
     plan = preflight(data, out, preset, codec, begin, device, seed, length, changes)
     out, preset, world = plan.out, plan.preset, plan.world
     if bar: print(plan.describe())
     codec, latents, frames = prepare(plan, seed, every=every, bar=bar)
     learn, test = Clips(latents, 'train'), Clips(latents, 'test')
     loss, ema = TwoCopyLoss(preset.train.P_mean, preset.train.P_std, preset.context.sigma_ctx), PowerEMA(world)
-    objective = WorldObjective(world, loss, learn, preset, seed, workers, codec.project)
+    kind = RegeneratedPast if preset.context.regenerate else WorldObjective
+    objective = kind(world, loss, learn, preset, seed, workers, codec.project)
     def done(step, world, ema): return finish(out, world, ema, codec, loss, preset, frames, test, step=step)
     def show(step, world, ema):
         if preview and step % preview == 0 and step < preset.train.steps: done(step, world, ema)
@@ -288,7 +292,8 @@ def train_world(
     return load_run(out, plan.device)
 
 def _is_there(out, step): # is the run of this step saved and drawn?
-    return all((out / name).is_file() for name in ('run.json', 'dream.gif', 'dashboard.png')) and load_run(out, 'cpu').manifest.get('step') == step
+    drawn = all((out / name).is_file() for name in ('run.json', 'dream.gif', 'dashboard.png'))
+    return drawn and load_run(out, 'cpu').manifest.get('step') == step
 
 # %% ../../nbs/92_train_world.ipynb #7333e4a8
 @command
@@ -321,10 +326,10 @@ def oniris_train(
     resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to begin anew
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
-    if not data: raise ValueError('--data: expected the directory of a dataset, which oniris_record or oniris_import makes, or a folder of films')
+    if not data: raise ValueError('--data: expected a dataset, which oniris_record or oniris_import makes, or a folder of films')
     _check_resume(resume, out)
-    changes = dict(train=dict(steps=steps, batch=batch, accumulate=accumulate, lr=lr, image_rate=images, cond_dropout=drop, precision=precision),
-                   context=dict(self_context=own), codec=dict(steps=codecsteps))
+    training = dict(steps=steps, batch=batch, accumulate=accumulate, lr=lr, image_rate=images, cond_dropout=drop, precision=precision)
+    changes = dict(train=training, context=dict(self_context=own), codec=dict(steps=codecsteps))
     try:
         train_world(find_data(data, frames, size), out, preset, codec, begin, seed, every, preview, workers, device, length=length,
                     changes=changes, keep=keep, minutes=minutes, tensorboard=tensorboard)
