@@ -135,7 +135,7 @@ def fake_card():
         for name, answer in SAYS.items(): stack.enter_context(mock.patch(name, answer))
         stack.enter_context(mock.patch.object(attention, 'attend_flex', attention.attend_grouped))
         for module in (dreamer, graph): # noise levels that know their values: a tensor of a class of its own, which a fake one cannot become
-            if hasattr(module, '_Levels'): stack.enter_context(mock.patch.object(module, '_Levels', _levels))
+            if hasattr(module, 'KnownLevels'): stack.enter_context(mock.patch.object(module, 'KnownLevels', _levels))
         stack.enter_context(FakeCard(allow_non_fake_inputs=True))
         yield stack.enter_context(Host())
 
