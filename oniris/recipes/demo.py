@@ -87,7 +87,8 @@ def oniris_demo(
     say(f'2/3  codec and world model: the preset lander_cpu -> {out}')
     run = train_world(data, out, find_preset('lander_cpu', net=dict(model_channels=width), train=dict(steps=steps), codec=dict(steps=codec)), seed=seed, every=every)
     held_out = Clips(data, 'test')
-    say(f'3/3  the dream of {len(held_out)} held-out clips, after {run.context} real frames; pictures are in {out}/dream.gif and {out}/dashboard.png')
+    say(f'3/3  the dream of {len(held_out)} held-out clips, after {run.context} real frames; pictures are in {out}/dream.gif and '
+        f'{out}/dashboard.png')
     rows = compare(run, held_out)
     (out / 'horizons.json').write_text(json.dumps(rows, indent=1))
     print(horizon_table(rows))

@@ -26,7 +26,8 @@ from ..training.train import cosine, finished, train
 
 # %% ../../nbs/95_fewstep.ipynb #7dcfdf3d
 class ConsistencyLoss(TwoCopyLoss):
-    "d(D(x_t; t), stopgrad D(x_r; r)), r = (1-gap) t, same data and noise: consistency training (2303.01469, eq. 10) with a shrinking gap (2406.14548), on the noised copy"
+    """d(D(x_t; t), stopgrad D(x_r; r)), r = (1-gap) t, same data and noise: consistency training (2303.01469, eq. 10) with a
+    shrinking gap (2406.14548), on the noised copy"""
     def __init__(self,
         first=.5, # the gap (t-r)/t at the beginning, in (0, 1]; at 1 this is the loss of a denoiser
         last=.5, # and in the end, in (0, first]
@@ -77,16 +78,18 @@ class ConsistencyLoss(TwoCopyLoss):
         super().load_state_dict(state)
 
 class _Jump:
-    "In the place of a denoiser: what differs from the clean frames by (D(x_t) - target), scaled, so that the loss of a denoiser is the one of consistency"
+    """In the place of a denoiser: what differs from the clean frames by (D(x_t) - target), scaled, so that the loss of a denoiser is
+    the one of consistency"""
     def __init__(self, loss, D, clean, weight):
         self.loss, self.D, self.clean, self.weight = loss, D, clean, weight
-        self.sigma_data = getattr(getattr(D, 'module', D), 'sigma_data', 1.)
+        denoiser = getattr(D, 'module', D)
+        self.sigma_d, self.loss_weight = getattr(denoiser, 'sigma_d', None), getattr(denoiser, 'loss_weight', loss_weight)
     def __call__(self, x, sigma, **given):
         clean, t = torch.nan_to_num(self.clean.to(x), 0., 0., 0.), sigma[:,1]
         goal, r = self.loss.target(self.D, clean, x, sigma, given)
         jump, scale = self.D(x, sigma, **given)[:,1] - goal, t/(t-r)
         if self.loss.huber is not None:
-            e = loss_weight(t, self.sigma_data)*self.loss.frame_loss(jump.detach().square(), self.weight)
+            e = self.loss_weight(t)*self.loss.frame_loss(jump.detach().square(), self.weight)
             scale = scale/(e + self.loss.huber**2).sqrt()
         return torch.stack([x[:,0], clean + scale.sqrt()[...,None,None,None]*jump], 1)
 
@@ -120,9 +123,11 @@ def consistency_tune(
     device=None,     # the best there is if not given
     **kwargs,        # of `train`: every, minutes, bar …
 ) -> Run:
-    "Consistency tuning of a trained world (2406.14548) into a run of its own. DataError if latents or frames are missing or others'; SystemExit if a signal stopped it"
+    """Consistency tuning of a trained world (2406.14548) into a run of its own. DataError if latents or frames are missing or
+    others'; SystemExit if a signal stopped it"""
     run = load_run(run, device)
-    if run.data is None: raise DataError(f"{run.path}: expected the dataset it was trained on at {run.manifest.get('data')}, found none there")
+    if run.data is None:
+        raise DataError(f"{run.path}: expected the dataset it was trained on at {run.manifest.get('data')}, found none there")
     latents = Path(latents or (run.path/'latents' if run.codec else run.data))
     if run.codec: check_codec(Clips(latents), run.codec)
     preset = Preset.from_json(run.manifest.get('preset', {}))

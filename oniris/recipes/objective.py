@@ -66,6 +66,7 @@ def predicted_past(
     given, past = {k: v[rows] for k, v in given.items() if v is not None}, x.clone()
     for draw in draws:
         noisy, sigma = far.noised(x, draw, microbatch, past)
+        if world.sigma_d is not None: given['clean'] = past[rows]  # the frame before, as it will be remembered
         guess = world(noisy[rows], sigma[rows], **given)[:, 1].to(x)
         past[rows, 1:] = (guess if project is None else project(guess))[:, 1:]
     return past
