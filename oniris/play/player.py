@@ -133,8 +133,7 @@ class Player:
     def reset(self, start=None): # the next one if not given
         n = len(self.run.starts['frames'])
         start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        cond = self.run.condition(start) if self.run.denoiser.net.config.get('cond_dim') else None
-        (frames, actions), game = self.run.start(start), SimulatorTwin(self.run, start) if self.game else None
+        (frames, actions, cond), game = self.run.start(start), SimulatorTwin(self.run, start) if self.game else None
         self.dreamer.reset(frames, actions if self.acts else None, cond, seed=[seed_for(self.seed, self.dreams, 'play')])
         self._swap(game)
         self.start, self.dreams, self.frame, self.actions, self.ahead, self.action = start, self.dreams + 1, 0, [], deque(), None
