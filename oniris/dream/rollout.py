@@ -21,8 +21,10 @@ from tqdm.auto import tqdm
 from ..core import check_int, command, seed_for
 from ..data.captions import text_encoder, unit
 from ..data.clips import Clips
+from ..data.environments import make_env
 from ..data.films import film_kind, fit, read_film
-from ..data.record import make_env, own_heuristic, play
+from ..data.policies import own_heuristic
+from ..data.record import play
 from ..data.spaces import action_vector
 from .dreamer import Dreamer
 from .run import clip_context, Context, load_run, Run
@@ -149,11 +151,11 @@ def game_played(
     about, s = run.about, run.starts
     if 'env_id' not in about: raise ValueError('the world was not recorded from a simulator')
     before = np.concatenate([s['past'][start], s['actions'][start]])
-    with closing(make_env(about['env_id'], **about.get('env', {}))) as env:
+    with closing(make_env(about['env_id'], wrap=about.get('wrap'), **about.get('env', {}))) as env:
         pilot = own_heuristic(env)
         def act(i, obs): return before[i] if i < len(before) else action_vector(env.action_space, pilot(env, obs))
         seen, left = [], about.get('tail', 0) + 1
-        for item in islice(play(env, int(s['seed'][start]), act, run.size[0], about.get('skip', 1)), len(before) + frames):
+        for item in islice(play(env, int(s['seed'][start]), act, run.size, about.get('skip', 1)), len(before) + frames):
             seen.append(item)
             left -= bool(item[-1])
             if not left: break
