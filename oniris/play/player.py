@@ -227,8 +227,7 @@ class Player:
     def reset(self, start=None): # the next one if not given
         n = len(self.run.starts['frames'])
         start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        frames, actions, *more = self.run.start(start)
-        cond = more[0] if more else self.run.condition(start)
+        frames, actions, cond = self.run.start(start)
         if not self.acts: actions = None
         if not self.run.denoiser.net.config.get('cond_dim'): cond = None
         game = SimulatorTwin(self.run, start) if self.game else None
