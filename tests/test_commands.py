@@ -145,7 +145,7 @@ def test_films(tmp_path):
 # ---- mistakes in the other commands
 
 @pytest.mark.parametrize('options', [dict(env='CartPol-v1'), dict(policy='nosuch'), dict(size=0), dict(options='{"gravity": 3}'), dict(options='[1'),
-                                     dict(clips=0), dict(frames=0), dict(env='Blackjack-v1', policy='random')])
+                                     dict(clips=0), dict(frames=0)])
 def test_record(tmp_path, options):
     refused('', oniris_record, **dict(env='CartPole-v1', out=str(tmp_path/'data'), clips=2, frames=4, workers=1) | options)
 

@@ -1,5 +1,5 @@
 """Whole roads, tiny: what a person types, from a recording to a report. Run: pytest tests/test_roads.py"""
-import json, os, subprocess, sys
+import json, os, socket, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest
 from oniris.codec.latents import oniris_encode
@@ -46,17 +46,24 @@ def test_conditioned(tmp_path):
     oniris_dream(run=str(tmp_path/'run'), frames=2, out=str(tmp_path/'dream.gif'))
     assert examined(tmp_path/'run', data=str(tmp_path/'data'))['exams'][0]['rows']
 
+def _free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
 def test_two_processes(tmp_path):
     "Two processes with a codec to fit: its statistics are what the first one fitted, and the world is finished and drawn."
-    accelerate = pytest.importorskip('accelerate')
+    pytest.importorskip('accelerate')
     g = np.random.default_rng(0)
     with Writer(tmp_path/'data', 'frames', 8, 16, 0, dict(made='by a test'), test=.25) as out:
         for i in range(8): out.add(g.integers(0, 255, (8, 16, 16, 3), np.uint8), episode=i)
     (tmp_path/'train.py').write_text('from oniris.recipes.train_world import oniris_train\noniris_train()\n')
-    command = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_cpu_threads_per_process', '1', '--num_machines', '1',
-               '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', '0', str(tmp_path/'train.py'), '--data', str(tmp_path/'data'),
-               '--out', str(tmp_path/'run'), '--steps', '2', '--codecsteps', '2', '--preview', '1']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    # Accelerate starts several processes on a CPU through MPI only; told that they are for GPUs, and then that there are none, by itself
+    command = [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1',
+               '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', str(_free_port()), str(tmp_path/'train.py'),
+               '--data', str(tmp_path/'data'), '--out', str(tmp_path/'run'), '--steps', '2', '--codecsteps', '2', '--preview', '1']
+    env = os.environ | dict(ACCELERATE_USE_CPU='true', CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=env)
     assert not done.returncode, done.stderr[-3000:]
     run = load_run(tmp_path/'run', 'cpu')
     assert run.manifest['step'] == 2 and (tmp_path/'run'/'dashboard.png').is_file()

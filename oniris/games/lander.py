@@ -16,29 +16,32 @@ from ..core import check_shape
 from ..frames import frame_psnr, from_uint8
 
 # %% ../../nbs/37_lander.ipynb #951887ce
-def lander_clips() -> dict:  # frames uint8 (n t 64 64 3), actions float32 (n t 4), states float32 (n t 8), env_id, seed, skip
+def lander_clips() -> dict: # frames uint8 (n t 64 64 3), actions float32 (n t 4), states float32 (n t 8), env_id, seed, skip
     "A few recorded clips of LunarLander-v3, part of the package: `actions[:, i]` led to `frames[:, i]`."
     path = files('oniris') / 'assets' / 'lander.npz'
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
     with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
+
 # %% ../../nbs/37_lander.ipynb #10576b42
-LANDER_MASS = .45  # q averaged over the picture, for a lander that is wholly in view
+LANDER_MASS = .45 # q averaged over the picture, for a lander that is wholly in view
 
 def lander_position(
-    frames,  # (... 3 h w) floats in [-1, 1], or uint8 (... h w 3)
-):  # xy (... 2) in [0, 1] from the left and from the top; score (...), about 1 for a whole lander and 0 for none
+    frames, # (... 3 h w) floats in [-1, 1], or uint8 (... h w 3)
+) -> tuple: # xy (... 2) in [0, 1] from the left and from the top; score (...), about 1 for a whole lander and 0 for none
     "Where LunarLander's purple is: the centroid of q = B - (R+G)/2 - 6 around its peak. `xy` is NaN where the score is 0."
     v = frames if torch.is_tensor(frames) and frames.is_floating_point() else from_uint8(frames)
     h, w = check_shape(v, '... 3 h w', 'frames').values()
     r, g, b = (v.detach().float() * 127.5).unbind(-3)
     q = (b - (r + g) / 2 - 6).clamp(min=0)
     y, x = ((torch.arange(n, device=v.device) + .5) / n for n in (h, w))
-    peak = torch.nn.functional.avg_pool2d(q.reshape(-1, 1, h, w), 3, 1, 1).flatten(1).argmax(1).reshape(q.shape[:-2])[..., None]
+    smooth = torch.nn.functional.avg_pool2d(q.reshape(-1, 1, h, w), 3, 1, 1)
+    peak = smooth.flatten(1).argmax(1).reshape(q.shape[:-2])[..., None]
     q = q * ((y - y[peak // w]).abs() < .12)[..., :, None] * ((x - x[peak % w]).abs() < .08)[..., None, :]
     mass = q.sum((-2, -1))
     xy = torch.stack([(q.sum(-2) * x).sum(-1), (q.sum(-1) * y).sum(-1)], -1) / mass[..., None]
     return xy, mass / (h * w) / LANDER_MASS
+
 
 # %% ../../nbs/37_lander.ipynb #3d9908ba
 def lander_on_screen(
@@ -50,42 +53,57 @@ def lander_on_screen(
 
 # %% ../../nbs/37_lander.ipynb #85d1cc5e
 SCREEN = 600., 400. # LunarLander's window, pixels: positions are reported on this scale
+REAL = .6           # a real lander must be this much in view to be asked for: one that is half outside is no fair question
 
-def seen(score: Tensor,  # from `lander_position`
-         least=.4,       # how much of a lander there must be; of a real one, more
-        ) -> Tensor:     # bool
-    "Is it a lander? Purple enough for one and a half, as noise has, is none"
+def seen(
+    score: Tensor,   # from `lander_position`
+    least: float=.4, # how much of a lander there must be; of a real one, more
+) -> Tensor:         # bool
+    "Is it a lander? Purple enough for one and a half, as noise has, is none."
     return (score > least) & (score < 1.5)
 
-REAL = .6 # a real lander must be this much in view to be asked for: one that is half outside is no fair question
-
-def lander_window(frames: Tensor, # `... 3 h w` in [-1,1]
-                 ) -> Tensor:     # bool `... h w`, False everywhere if there is no lander
-    "The 84 x 64 screen pixels around the lander that the detector finds"
+def lander_window(
+    frames: Tensor, # (... 3 h w) in [-1, 1]
+) -> Tensor:        # bool (... h w), False everywhere if there is no lander
+    "The 84 x 64 screen pixels around the lander that the detector finds."
     (xy, score), (h, w) = lander_position(frames), frames.shape[-2:]
-    away = lambda p, n: ((torch.arange(n, device=p.device) + .5) / n - p[..., None]).abs()
+    def away(p, n): return ((torch.arange(n, device=p.device) + .5) / n - p[..., None]).abs()
     window = (away(xy[..., 1], h) < .08)[..., :, None] & (away(xy[..., 0], w) < .07)[..., None, :]
     return window & seen(score)[..., None, None]
 
-def lander_psnr(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`, dB; NaN where there is no lander
-    "PSNR inside the window of the real lander"
+def lander_psnr(
+    real: Tensor,  # (b t 3 h w) in [-1, 1]
+    guess: Tensor, # the same shape
+) -> Tensor:       # (b t), dB; NaN where there is no lander
+    "PSNR inside the window of the real lander."
     return frame_psnr(real, guess, lander_window(real))
 
-def outside_psnr(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`, dB
-    "PSNR outside the windows of both landers: terrain, flags, sky"
+def outside_psnr(
+    real: Tensor,  # (b t 3 h w) in [-1, 1]
+    guess: Tensor, # the same shape
+) -> Tensor:       # (b t), dB
+    "PSNR outside the windows of both landers: terrain, flags, sky."
     return frame_psnr(real, guess, ~(lander_window(real) | lander_window(guess)))
 
+
 # %% ../../nbs/37_lander.ipynb #118aa515
-def lander_found(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`: 1 found, 0 lost; NaN where there is none to find
+def lander_found(
+    real: Tensor,  # (b t 3 h w) in [-1, 1]
+    guess: Tensor, # the same shape
+) -> Tensor:       # (b t): 1 found, 0 lost; NaN where there is none to find
     "Does the detector see a lander where there is one?"
     there, found = seen(lander_position(real)[1], REAL), seen(lander_position(guess)[1])
     return torch.where(there, found.float(), torch.nan)
 
-def position_error(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`, pixels of the 600x400 screen; NaN unless both are seen
-    "Distance of the two detected landers"
+def position_error(
+    real: Tensor,  # (b t 3 h w) in [-1, 1]
+    guess: Tensor, # the same shape
+) -> Tensor:       # (b t), pixels of the 600x400 screen; NaN unless both are seen
+    "Distance of the two detected landers."
     (p, a), (q, b) = lander_position(real), lander_position(guess)
     far = ((p - q) * p.new_tensor(SCREEN)).norm(dim=-1)
     return torch.where(seen(a, REAL) & seen(b), far, torch.nan)
+
 
 # %% ../../nbs/37_lander.ipynb #7543e31f
 NONE = .05 # a score below this: no lander in view
@@ -111,25 +129,34 @@ def lander_status(states, done): # (... 8) observations, (...) is the game over?
     landed = (states[..., 6] > .5) & (states[..., 7] > .5)
     return np.where(done, 2, np.where(landed, 1, 0))
 
-def landers_in(about: dict) -> bool: # of a dataset or a run
+def landers_in(
+    about: dict, # of a dataset or a run
+) -> bool:
     "Is it a recording of LunarLander?"
-    return str(about.get('env_id', '')).startswith('LunarLander')
+    return str(about.get('env_id', '')).split(':')[-1].startswith('LunarLander')
+
 
 # %% ../../nbs/37_lander.ipynb #7de6aca1
 def _apart(a, b, least=.4):
-    "Difference of the lander's positions in two videos, screen pixels `b t 2`, and whether both were seen"
+    "Difference of the lander's positions in two videos, screen pixels (b t 2), and whether both were seen."
     (p, s), (q, u) = lander_position(a), lander_position(b)
     return (q - p) * p.new_tensor(SCREEN), seen(s, least) & seen(u, least)
 
-def lander_follows(real: Tensor, real_other: Tensor,   # `b t 3 h w`: the simulator, with two sequences of actions
-                   guess: Tensor, guess_other: Tensor, # the dream, with the same two
-                   least=6.,                           # screen pixels: simulated landers nearer than this are not apart
-                   lost=0.,                            # what a lander that the dream lost counts as; NaN asks only those it kept
-                  ) -> Tensor:                         # `b t`: 1 same direction, 0 not; NaN where the simulator's landers are not apart
+def lander_follows(
+    real: Tensor,        # (b t 3 h w): the simulator, with some actions
+    real_other: Tensor,  # the simulator, with others
+    guess: Tensor,       # the dream, with the first
+    guess_other: Tensor, # the dream, with the others
+    least: float=6.,     # screen pixels: simulated landers nearer than this are not apart
+    lost: float=0.,      # what a lander that the dream lost counts as; NaN asks only those it kept
+) -> Tensor:             # (b t): 1 same direction, 0 not; NaN where the simulator's landers are not apart
     "Is the angle between the simulator's separation and the dream's below 90 degrees?"
     (want, there), (got, found) = _apart(real, real_other, REAL), _apart(guess, guess_other)
     same = torch.where(found, ((want * got).sum(-1) > 0).float(), lost)
     return torch.where(there & (want.norm(dim=-1) > least), same, torch.nan)
 
+
 # %% ../../nbs/37_lander.ipynb #ecdd0143
-MIRRORS = {'LunarLander-v3': (0, 3, 2, 1)} # environment -> the order of its action's entries in a mirror: here the side engines change places
+# environment -> the order of its action's entries in a mirror: here the side engines change places
+MIRRORS = {'LunarLander-v3': (0, 3, 2, 1)}
+

@@ -10,9 +10,9 @@ import math, re
 from dataclasses import dataclass, replace
 import numpy as np
 from gymnasium import spaces
-from ..data.record import make_env
+from ..data.environments import env_from
 from ..data.spaces import action_vector, space_from
-from ..games.csgo import CSGO_X, CSGO_Y, csgo_names, csgo_vector
+from ..games.csgo import csgo_names, csgo_vector, CSGO_X, CSGO_Y
 
 # %% ../../nbs/75_keys.ipynb #0e5152c4
 CSGO = (slice(13, 36), CSGO_X), (slice(36, 51), CSGO_Y) # where the mouse is among the 51 numbers
@@ -165,7 +165,7 @@ def default_keys(
 
 def _meanings(about):
     "What an environment calls its actions, if it is installed here and calls them anything"
-    try: env = make_env(about['env_id'], **about.get('env', {}))
+    try: env = env_from(about)
     except Exception: return None # a world can be played where its simulator is not
     with env: return getattr(env.unwrapped, 'get_action_meanings', lambda: None)()
 

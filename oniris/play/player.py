@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 import numpy as np
 from gymnasium import spaces
-from ..core import check_int, seed_for
-from ..data.record import make_env, play
-from ..data.dataset import Writer
-from ..dream.reward import RewardHead
-from ..games.lander import landers_in
 from einops import rearrange
+from ..core import check_int, seed_for
+from ..data.dataset import Writer
+from ..data.environments import env_from
+from ..data.record import play
 from ..dream.dreamer import Dreamer
-from ..dream.run import Run, load_run
+from ..dream.reward import RewardHead
+from ..dream.run import load_run, Run
 from ..frames import frame_grid, gif_bytes, save_mp4, to_uint8
+from ..games.lander import landers_in
 from .keys import default_keys, Keys, parse_keys
 
 # %% ../../nbs/76_player.ipynb #8d85d6fe
@@ -35,7 +36,7 @@ class SimulatorTwin:
         "ValueError if the world was not recorded from a simulator, if that is not installed or draws other pictures"
         about, starts = run.about, run.starts
         if 'env_id' not in about: raise ValueError('the world was not recorded from a simulator')
-        try: self.env = make_env(about['env_id'], **about.get('env', {}))
+        try: self.env = env_from(about)
         except Exception as e: raise ValueError(f"{about['env_id']} cannot be made here: {e}") from e
         self.seed, self.past = int(starts['seed'][start]), len(starts['past'][start]) + len(starts['actions'][start])
         self.actions, self.over, self.left = [*starts['past'][start], *starts['actions'][start]], False, about.get('tail', 0)
@@ -226,8 +227,7 @@ class Player:
     def reset(self, start=None): # the next one if not given
         n = len(self.run.starts['frames'])
         start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        frames, actions, *more = self.run.start(start)
-        cond = more[0] if more else self.run.condition(start)
+        frames, actions, cond = self.run.start(start)
         if not self.acts: actions = None
         if not self.run.denoiser.net.config.get('cond_dim'): cond = None
         game = SimulatorTwin(self.run, start) if self.game else None

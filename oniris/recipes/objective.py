@@ -95,8 +95,8 @@ class WorldObjective:
         "The batch of `step`, read ahead by workers as long as the steps come in order"
         at, feed = self.ahead.get(microbatch, (None, None))
         if at != step:
-            size, length = self.train.batch, self.train.length
-            feed = batches(self.clips, self.seed, size, length, start=step, workers=self.workers, microbatch=microbatch)
+            size, length, device = self.train.batch, self.train.length, next(self.world.parameters()).device
+            feed = batches(self.clips, self.seed, size, length, start=step, workers=self.workers, microbatch=microbatch, device=device)
         _, batch = next(feed)
         self.ahead[microbatch] = step + 1, feed
         return batch

@@ -104,7 +104,7 @@ class TrainSpec:
     accumulate: int = 1        # parts of a batch that a process computes one after the other
     length: int = 16           # latents of a training clip: longer than the window, so that dreams meet nothing new
     lr: float = 1e-2           # highest learning rate
-    P_mean: float = .8         # of ln sigma: most of the noise where the past must answer
+    P_mean: float|tuple = .8   # of ln sigma: most of the noise where the past must answer; of several, each frame draws one
     P_std: float = 1.2
     cond_dropout: float = .1   # share of clips that train without actions, and of those without cond
     image_rate: float = 0.     # share of steps on single frames
@@ -126,8 +126,9 @@ class ContextSpec:
     self_context_noise: tuple = (1.5, .7) # mean and deviation of ln sigma of the noise that they are made from
     self_context_depth: int = 1        # at most so many times one after the other, each with the one before as its past
     project: bool = False              # put them where the codec's latents lie, as dreamed ones are
+    regenerate: int = 0                # so many clips are dreamed anew with the cache, and trained on for a while; 0: predictions in one pass
     def __post_init__(self):
-        _settle(self, whole=dict(self_context_depth=1), words=dict(project=(False, True)),
+        _settle(self, whole=dict(self_context_depth=1, regenerate=0), words=dict(project=(False, True)),
                 real=dict(sigma_ctx=(0., 1e3), self_context=(0., 1.), self_context_noise=(-20., 20.)))
         if len(self.self_context_noise) != 2 or self.self_context_noise[1] <= 0:
             raise ValueError(f'context.self_context_noise: expected a mean and a deviation > 0, got {self.self_context_noise}')
@@ -215,16 +216,16 @@ def _of_first_version(page):
 # %% ../../nbs/90_presets.ipynb #1632dbf7
 _LANDER = Preset(net=NetSpec(model_channels=48, channel_mult=(1, 2, 4), video_attn=(2,)),
                  codec=CodecSpec(num_blocks=(2, 0), steps=5000),
-                 train=TrainSpec(steps=9000, batch=4, precision='bfloat16'))
+                 train=TrainSpec(steps=9000, batch=4, precision='bfloat16', P_mean=(.8, 2.5)),
+                 context=ContextSpec(self_context=.25, project=True))
 
 PRESETS = dict(
     lander_cpu=Preset(),
     lander=_LANDER,
     lander_refine=_LANDER.change(
         begin='lander',
-        train=dict(steps=3600, lr=5e-3, P_mean=2.5),
-        context=dict(self_context_noise=(3.4, .3), self_context_depth=3, project=True),
-        sampler=dict(steps=1, sigma_max=30., sigma_ctx=.15)),
+        train=dict(steps=3600, lr=5e-3, P_mean=(.8, 2.5)),
+        context=dict(self_context=.8, regenerate=32, project=True)),
     lander_4090=Preset(
         net=NetSpec(model_channels=192, num_blocks=2, video_attn=(0, 1), window=32),
         codec=CodecSpec(channels=(3, 64, 256, 32), time_strides=(1, 1, 1), space_strides=(2, 4, 1), num_blocks=(1, 2, 0), steps=20_000),

@@ -29,6 +29,7 @@ from ..nn.mp import normalize_weights_
 from .objective import network_inputs, WorldObjective
 from .preflight import find_data, Plan, preflight
 from .presets import make_codec, mirror_order, Preset
+from .regenerate import RegeneratedPast
 from ..training.checkpoint import Busy, checkpoints, read_log
 from ..training.ema import PowerEMA
 from ..training.loss import motion_weight, plot_loss, TwoCopyLoss
@@ -277,7 +278,8 @@ def train_world(
     codec, latents, frames = prepare(plan, seed, every=every, bar=bar)
     learn, test = Clips(latents, 'train'), Clips(latents, 'test')
     loss, ema = TwoCopyLoss(preset.train.P_mean, preset.train.P_std, preset.context.sigma_ctx), PowerEMA(world)
-    objective = WorldObjective(world, loss, learn, preset, seed, workers, codec.project)
+    kind = RegeneratedPast if preset.context.regenerate else WorldObjective
+    objective = kind(world, loss, learn, preset, seed, workers, codec.project)
     def done(step, world, ema): return finish(out, world, ema, codec, loss, preset, frames, test, step=step)
     def show(step, world, ema):
         if preview and step % preview == 0 and step < preset.train.steps: done(step, world, ema)
