@@ -19,12 +19,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import check_int, seed_for, write_atomic
 from ..data.clips import Clips
-from ..data.record import make_env, own_heuristic, play
+from ..data.environments import env_from
+from ..data.policies import own_heuristic
+from ..data.record import play
 from ..data.spaces import action_vector
 from ..dream.dreamer import Dreamer
 from ..dream.run import Run
-from .metrics import (drift, frechet_distance, HORIZONS, measure, metrics_for, pixels_follow, ratio, SHARES, StateNet,
-    statistics, STATISTICS, summary)
+from .metrics import (drift, frechet_distance, HORIZONS, measure, metrics_for, pixels_follow, ratio, SHARES,
+    StateNet, STATISTICS, statistics, summary)
 from ..frames import from_uint8, to_uint8
 from ..games.lander import lander_false, lander_follows, lander_position, lander_status, landers_in, position_error, seen, STATUS
 
@@ -94,7 +96,7 @@ def make_player(
 
 # %% ../../nbs/71_benchmark.ipynb #8bdb8d48
 def _play_on(about, size, seed, act, frames): # act(env) -> act(i, obs): an episode's fields, each (t ...); t may be less than `frames`
-    with closing(make_env(about['env_id'], **about.get('env', {}))) as env:
+    with closing(env_from(about)) as env:
         side = size[0] if size[0] == size[1] else tuple(size)
         items, tail = [], about.get('tail', 0)
         for item in islice(play(env, seed, act(env), side, about.get('skip', 1)), frames):
@@ -205,7 +207,7 @@ def make_benchmark(
     why = 'it has no simulator'
     if run.denoiser.net.config.get('cond_dim'): why = 'it is told conditions, which only its own clips have'
     elif 'env_id' in run.about:
-        try: make_env(run.about['env_id'], **run.about.get('env', {})).close()
+        try: env_from(run.about).close()
         except Exception as e: why = f'its simulator cannot be made here ({type(e).__name__}: {str(e)[:120]})'
         else: return played(run, folder, player, clips, horizon, progress)
     if run.data is None: raise ValueError(f'{run.path}: {why}, and its dataset is not here; give data=')
