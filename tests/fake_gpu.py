@@ -152,7 +152,7 @@ def fake_card():
         stack.enter_context(mock.patch.object(attention, 'attend_flex', attention.attend_grouped))
         stack.enter_context(mock.patch.object(F, 'scaled_dot_product_attention', _efficient_attention))
         for module in (dreamer, graph): # noise levels that know their values: a tensor of a class of its own, which a fake one cannot become
-            if hasattr(module, '_Levels'): stack.enter_context(mock.patch.object(module, '_Levels', _levels))
+            if hasattr(module, 'KnownLevels'): stack.enter_context(mock.patch.object(module, 'KnownLevels', _levels))
         stack.enter_context(FakeCard(allow_non_fake_inputs=True))
         yield stack.enter_context(Host())
 

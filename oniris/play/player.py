@@ -227,8 +227,7 @@ class Player:
     def reset(self, start=None): # the next one if not given
         n = len(self.run.starts['frames'])
         start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        frames, actions, *more = self.run.start(start)
-        cond = more[0] if more else self.run.condition(start)
+        frames, actions, cond = self.run.start(start)
         if not self.acts: actions = None
         if not self.run.denoiser.net.config.get('cond_dim'): cond = None
         game = SimulatorTwin(self.run, start) if self.game else None
@@ -319,7 +318,8 @@ class Recorder:
     def __call__(self, player): # after every frame
         if not player.acts: raise ValueError('a world without actions has no play to record')
         here = player.dreams, player.game is not None
-        if self.where != here or player.game and player.game.over and self.kept and self.kept[-1]['done']: self._begin(here, player)
+        stands = player.game and player.game.over and self.kept and self.kept[-1]['done']
+        if self.where != here or stands: self._begin(here, player)
         if self.kept is None: return                             # the game is over
         game, picture = player.game, player.game.picture if player.game else player.picture
         item = dict(frames=picture, actions=player.action)

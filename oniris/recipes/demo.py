@@ -8,13 +8,14 @@ __all__ = ['HORIZONS', 'ASKED', 'lander_data', 'compare', 'shipped_dream', 'onir
 # %% ../../nbs/93_demo.ipynb #1da18e5b
 import json, time
 from pathlib import Path
+import numpy as np
 import torch
 from ..core import command
 from ..data.clips import Clips
 from ..data.record import record
 from ..dream.dreamer import Dreamer
-from ..dream.rollout import dream_again, free_running, held_actions
-from ..dream.run import load_run, Run
+from ..dream.rollout import dream_again, find_player, free_running
+from ..dream.run import Context, load_run, Run
 from ..evaluation.benchmark import reconstruct
 from ..evaluation.metrics import by_horizon, horizon_table
 from ..frames import frame_psnr, plot_style, save_gif
@@ -60,10 +61,12 @@ def shipped_dream(
 ) -> Path:
     "The world that comes with oniris, dreaming"
     run = load_run('lander')
-    starts = [torch.cat(v) for v in zip(*map(run.start, range(number)))]
-    actions = torch.cat([held_actions(run.action_space, frames, seed) for seed in range(number)])
-    dreamed = free_running(Dreamer.from_run(run), starts[0], torch.cat([starts[1], actions], 1), run.context)
-    return save_gif(torch.cat([starts[0], dreamed], 1), path, run.fps, 3)
+    starts = np.argsort([len(past) for past in run.starts['past']])[:number] # the earliest ones: most of the game lies ahead
+    given = [run.start(int(i)) for i in starts]
+    played = [torch.cat([g.actions, find_player(run, int(i), frames).actions], 1) for g, i in zip(given, starts)]
+    real = torch.cat([g.frames for g in given])
+    dreamed = free_running(Dreamer.from_run(run), Context(real, torch.cat(played)), run.context)
+    return save_gif(torch.cat([real, dreamed], 1), path, run.fps, 3)
 
 # %% ../../nbs/93_demo.ipynb #e9b6fc94
 @command
