@@ -20,7 +20,8 @@ def lander_clips() -> dict: # frames uint8 (n t 64 64 3), actions float32 (n t 4
     "A few recorded clips of LunarLander-v3, part of the package: `actions[:, i]` led to `frames[:, i]`."
     path = files('oniris') / 'assets' / 'lander.npz'
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
-    with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
+    with path.open('rb') as f, np.load(f, allow_pickle=False) as z:
+        return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
 
 # %% ../../nbs/37_lander.ipynb #10576b42

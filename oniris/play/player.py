@@ -320,7 +320,8 @@ class Recorder:
     def __call__(self, player): # after every frame
         if not player.acts: raise ValueError('a world without actions has no play to record')
         here = player.dreams, player.game is not None
-        if self.where != here or player.game and player.game.over and self.kept and self.kept[-1]['done']: self._begin(here, player)
+        stands = player.game and player.game.over and self.kept and self.kept[-1]['done']
+        if self.where != here or stands: self._begin(here, player)
         if self.kept is None: return                             # the game is over
         game, picture = player.game, player.game.picture if player.game else player.picture
         item = dict(frames=picture, actions=player.action)
