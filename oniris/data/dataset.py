@@ -31,8 +31,7 @@ def _layout(about):
 
 # %% ../../nbs/31_dataset.ipynb #4ffb5297
 def _test_episodes(seed, episodes, share, before=()):
-    """Which of the `episodes` are held out: a `share` of them (one at least, of two or more), chosen by a hash, and all that were
-    held out `before`."""
+    "Which `episodes` are held out: a `share` (one at least, of two or more) chosen by a hash, and all that were held out `before`."
     if isinstance(share, list): return set(share)
     n = min(max(round(share * len(episodes)), 1), len(episodes) - 1) if share > 0 else 0
     kept = [e for e in episodes if e in before]
@@ -104,8 +103,7 @@ def _write_shard(path, clips, number, mark, layout):
 
 # %% ../../nbs/31_dataset.ipynb #b3fc9e30
 class Writer:
-    """Writes a dataset clip by clip. ValueError for arguments that make no sense or are not an interrupted writer's; FileExistsError
-    if there is one."""
+    "Writes a dataset clip by clip. ValueError for arguments that make no sense or are not an interrupted writer's, FileExistsError."
     def __init__(self,
         path,                  # the directory
         kind: str,             # 'frames' or 'latents'
@@ -122,10 +120,9 @@ class Writer:
     ):
         size = [size, size] if isinstance(size, (int, np.integer)) else size
         self.place, self.about = Path(path), _plain(about, 'about')
-        counts = dict(frames=check_int(frames, 'frames', 1), action_dim=check_int(action_dim, 'action_dim', 0),
-                      shard=check_int(shard, 'shard', 1))
-        self.arguments = _plain(dict(format=1, kind=kind, frames=counts['frames'], size=list(size), action_dim=counts['action_dim'],
-                                     fps=float(fps), about=self.about, shard=counts['shard'], seed=seed, test=test), 'arguments')
+        frames, shard, action_dim = check_int(frames, 'frames', 1), check_int(shard, 'shard', 1), check_int(action_dim, 'action_dim', 0)
+        self.arguments = _plain(dict(format=1, kind=kind, frames=frames, size=list(size), action_dim=action_dim, fps=float(fps),
+                                     about=self.about, shard=shard, seed=seed, test=test), 'arguments')
         _check_arguments(self.arguments)
         self.mark = hashlib.sha256(json.dumps(self.arguments).encode()).hexdigest()
         self.shards, self.episodes, self.held = [], [], set()
@@ -347,8 +344,7 @@ def _flush(self: Writer):
 def close(self: Writer,
     **more,  # what is only known at the end, added to `about`
 ) -> Path:
-    """Write the last shard and the index: now the dataset exists. Raises ValueError if it has no clips. Warns if it could not hold
-    out whole episodes."""
+    "Write the last shard and the index: now the dataset exists. ValueError if it has no clips; warns if it held out time, or nothing."
     if self._waiting is None: return self.place
     self._flush()
     if not self.shards: raise ValueError(f'{self.place}: a dataset needs at least one clip')
@@ -384,8 +380,7 @@ def _check_file(path, entry, whole=False):
 
 # %% ../../nbs/31_dataset.ipynb #6de7e15d
 INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int,
-             fps=(int, float),
-             fields=list, about=dict, arguments=str, shards=list, episodes=list, test=list)
+             fps=(int, float), fields=list, about=dict, arguments=str, shards=list, episodes=list, test=list)
 
 def _check_index(index):
     "Raise ValueError unless `index` is complete and consistent in itself."
