@@ -249,7 +249,7 @@ def video_batch(
 ) -> Tensor:           # `b length 3 H W` in [-1,1], b = size/n
     "Windows of video as a pure function of (seed, step). ValueError for windows longer than clips, or parts that are not equal"
     if isinstance(clips, Clips):
-        order = range(clips.action_dim) if mirror else None # nobody here looks at the actions
+        order = np.arange(clips.action_dim) if mirror else None # nobody here looks at the actions
         return clips.batch(seed, step, size, length, microbatch, order).x
     if not 1 <= length <= clips.shape[1]: raise ValueError(f'length: expected 1 to {clips.shape[1]} frames, got {length}')
     mine, rng = own_slice(size, microbatch), np.random.default_rng(seed_for(seed, step, 'window'))

@@ -114,8 +114,7 @@ def fit_codec(
     spec = preset.codec
     finished(train_vae(codec, clips, spec.steps, out, batch=spec.batch, length=spec.length, lr=spec.lr, seed=seed,
                        mirror=mirror_order(preset, clips) is not None, **kwargs))
-    with first_process(): codec.eval().requires_grad_(False).save_pretrained(out)
-    return codec
+    return codec.eval().requires_grad_(False) # saved, by the first process, with statistics that all have
 
 # %% ../../nbs/92_train_world.ipynb #6eadb161
 def prepare(
