@@ -24,7 +24,8 @@ from ..training.train import cosine, train
 
 # %% ../../nbs/50_codec.ipynb #33e7da52
 class Codec(nn.Module, Pretrained):
-    "Video `b t 3 H W` in [-1,1] <-> latents `b t/p c H/f W/f` of about unit variance, f the factor and p the time stride. ValueError for a number below 1"
+    """Video `b t 3 H W` in [-1,1] <-> latents `b t/p c H/f W/f` of about unit variance, f the factor and p the time stride.
+    TypeError or ValueError for what is no whole number of at least 1"""
     part = 'codec'
     def __init__(self,
         factor: int,        # by how much each side shrinks
@@ -49,7 +50,8 @@ class Codec(nn.Module, Pretrained):
     ):
         "ValueError, with the nearest sizes and lengths that would do, for a video that has no latents."
         if not self.divides(size):
-            raise ValueError(f'{name}: expected sides that {self.factor} divides, got {size[0]}x{size[1]}; the nearest are {_nearest(size, self.factor)}')
+            raise ValueError(f'{name}: expected sides that {self.factor} divides, got {size[0]}x{size[1]}; '
+                             f'the nearest are {_nearest(size, self.factor)}')
         if frames is not None: whole_groups(frames, self.time_stride, name)
 
     def encode(self, video: Tensor): raise NotImplementedError(f'{type(self).__name__}.encode')
