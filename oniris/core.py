@@ -157,7 +157,7 @@ def file_sha256(
     return h.hexdigest()
 
 # %% ../nbs/01_core.ipynb #da2773ce
-MISTAKES = ValueError, TypeError, OSError, ImportError, NotImplementedError
+MISTAKES = ValueError, TypeError, OverflowError, OSError, ImportError, NotImplementedError
 
 def _is_mistake(e):
     "Is it the user's? An environment that does not exist or cannot be made is."

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from .codec import Codec
 from .groupconv import whole_groups
 from ..core import command, default_device
-from ..data.clips import Clips, mirror_matrix
+from ..data.clips import Clips, mirror_matrix, split_of
 from ..data.dataset import DataError, Writer
 from ..frames import from_uint8
 
@@ -66,7 +66,7 @@ def _writer(path, codec, clips, mirror, overwrite):
     "A dataset of latents that holds out what `clips` holds out, and says what made it"
     p, (h, w) = codec.time_stride, clips.size
     about = clips.about | dict(codec=codec.fingerprint(), source=clips.hash, mirror=None if mirror is None else np.asarray(mirror).tolist())
-    held_out = sorted({e for e, t in zip(clips.index['episodes'], clips.index['test']) if t})
+    held_out = split_of(clips, 1 if mirror is None else 2)
     return Writer(path, 'latents', clips.frames // p, (h // codec.factor, w // codec.factor), p * clips.action_dim, about,
                   test=held_out, fps=clips.fps / p, overwrite=overwrite)
 
@@ -86,7 +86,7 @@ def encode_clips(
     kept = [k for k in KEPT if k != 'states' or mirror is None]
     out = _writer(path, codec, clips, mirror, overwrite)
     with out, tqdm(total=n * len(ways), initial=out.done, unit='clip', desc='encoding', disable=not progress) as bar:
-        if not out.done: codec.save_pretrained(Path(path) / 'codec')
+        if not out.done: codec.save_pretrained(out.path / 'codec')
         for k in range(out.done, n * len(ways)):
             clip, way = clips[k % n], ways[k // n]
             if way is not None: clip = in_mirror(clip, way)
