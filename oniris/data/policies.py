@@ -79,7 +79,8 @@ def policy_name(
     found = sys.modules.get(module)
     for part in name.split('.'): found = getattr(found, part, None)
     if found is policy and module != '__main__': return f'{module}:{name}'
-    warnings.warn(f'policy: {name} cannot be imported by name, as a function in a file of its own can: nobody will find it again', stacklevel=3)
+    warnings.warn(f'policy: {name} cannot be imported by name, as a function in a file of its own can: nobody will find it again',
+                  stacklevel=3)
     return getattr(policy, '__name__', type(policy).__name__)
 
 def known_policy(

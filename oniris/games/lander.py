@@ -117,7 +117,8 @@ def lander_near(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] 
     near = seen(found) & (far <= NEAR)
     return torch.where(seen(there, REAL), near.float(), torch.nan)
 
-def lander_false(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`: 1 a lander, 0 none; NaN where there is one, or part of one
+# `b t 3 h w` in [-1,1] -> `b t`: 1 a lander, 0 none; NaN where there is one, or part of one
+def lander_false(real: Tensor, guess: Tensor) -> Tensor:
     "Does the detector see a lander where there is none?"
     return torch.where(lander_position(real)[1] < NONE, seen(lander_position(guess)[1]).float(), torch.nan)
 

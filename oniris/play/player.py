@@ -107,7 +107,8 @@ def _number(name, v, low, high, kind=(int, float)):
     return v
 
 HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset',
-             compare='compare', record='record', film='film', bind='bind', seen='saw', away='away') # what can be said to a player, and who listens
+             # what can be said to a player, and who listens
+             compare='compare', record='record', film='film', bind='bind', seen='saw', away='away')
 
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
@@ -301,7 +302,8 @@ class Player:
         scale = max(1, round(256 / video.shape[1]))
         if kind == 'gif': return gif_bytes(video, self.run.fps, scale)
         if any(side * scale % 2 for side in video.shape[1:3]): scale *= 2 # H.264 wants even sides
-        with tempfile.TemporaryDirectory() as d: return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.run.fps)), scale).read_bytes()
+        with tempfile.TemporaryDirectory() as d:
+            return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.run.fps)), scale).read_bytes()
 
 
 # %% ../../nbs/76_player.ipynb #a148829a
