@@ -74,7 +74,8 @@ def own_slice(
 ) -> slice:
     "What part i of n has of a batch. ValueError unless 0 <= i < n and n divides the size."
     i, n = microbatch
-    if not 0 <= i < n or size % n: raise ValueError(f'microbatch: expected (i, n) with 0 <= i < n and n dividing the {size} of a batch, got {microbatch}')
+    if not 0 <= i < n or size % n:
+        raise ValueError(f'microbatch: expected (i, n) with 0 <= i < n and n dividing the {size} of a batch, got {microbatch}')
     return slice(i * size // n, (i + 1) * size // n)
 
 # %% ../nbs/01_core.ipynb #430788d5

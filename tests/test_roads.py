@@ -35,7 +35,7 @@ def test_world_of_frames(tmp_path):
     "record -> train -> evaluate."
     oniris_record(env='CartPole-v1', policy='random', out=str(tmp_path/'data'), clips=12, frames=16, size=16, workers=1)
     oniris_train(data=str(tmp_path/'data'), out=str(tmp_path/'run'), steps=2, codecsteps=2)
-    assert examined(tmp_path/'run', data=str(tmp_path/'data'))['rows']
+    assert examined(tmp_path/'run', data=str(tmp_path/'data'))['exams'][0]['rows']
 
 def test_conditioned(tmp_path):
     "A world that is told what it shows: trained, dreamed and evaluated on its own held-out clips."
@@ -44,7 +44,7 @@ def test_conditioned(tmp_path):
         for i in range(12): out.add(g.integers(0, 255, (16, 16, 16, 3), np.uint8), cond=np.eye(2)[i % 2], episode=i)
     oniris_train(data=str(tmp_path/'data'), out=str(tmp_path/'run'), steps=2, codecsteps=2)
     oniris_dream(run=str(tmp_path/'run'), frames=2, out=str(tmp_path/'dream.gif'))
-    assert examined(tmp_path/'run', data=str(tmp_path/'data'))['rows']
+    assert examined(tmp_path/'run', data=str(tmp_path/'data'))['exams'][0]['rows']
 
 def _free_port():
     with socket.socket() as s:

@@ -24,7 +24,8 @@ from ..training.train import cosine, train
 
 # %% ../../nbs/50_codec.ipynb #33e7da52
 class Codec(nn.Module, Pretrained):
-    "Video `b t 3 H W` in [-1,1] <-> latents `b t/p c H/f W/f` of about unit variance, f the factor and p the time stride. ValueError for a number below 1"
+    """Video `b t 3 H W` in [-1,1] <-> latents `b t/p c H/f W/f` of about unit variance, f the factor and p the time stride.
+    TypeError or ValueError for what is no whole number of at least 1"""
     part = 'codec'
     def __init__(self,
         factor: int,        # by how much each side shrinks
@@ -49,7 +50,8 @@ class Codec(nn.Module, Pretrained):
     ):
         "ValueError, with the nearest sizes and lengths that would do, for a video that has no latents."
         if not self.divides(size):
-            raise ValueError(f'{name}: expected sides that {self.factor} divides, got {size[0]}x{size[1]}; the nearest are {_nearest(size, self.factor)}')
+            raise ValueError(f'{name}: expected sides that {self.factor} divides, got {size[0]}x{size[1]}; '
+                             f'the nearest are {_nearest(size, self.factor)}')
         if frames is not None: whole_groups(frames, self.time_stride, name)
 
     def encode(self, video: Tensor): raise NotImplementedError(f'{type(self).__name__}.encode')
@@ -249,7 +251,7 @@ def video_batch(
 ) -> Tensor:           # `b length 3 H W` in [-1,1], b = size/n
     "Windows of video as a pure function of (seed, step). ValueError for windows longer than clips, or parts that are not equal"
     if isinstance(clips, Clips):
-        order = range(clips.action_dim) if mirror else None # nobody here looks at the actions
+        order = np.arange(clips.action_dim) if mirror else None # nobody here looks at the actions
         return clips.batch(seed, step, size, length, microbatch, order).x
     if not 1 <= length <= clips.shape[1]: raise ValueError(f'length: expected 1 to {clips.shape[1]} frames, got {length}')
     mine, rng = own_slice(size, microbatch), np.random.default_rng(seed_for(seed, step, 'window'))

@@ -58,7 +58,8 @@ KEPT = ('actions', 'rewards', 'done', 'states', 'cond', 'caption') # what latent
 def _check_clips(codec, clips):
     "ValueError unless these are frames that the codec takes"
     if clips.kind != 'frames': raise ValueError(f'{clips.path} holds {clips.kind}, expected frames')
-    if clips.split is not None: raise ValueError(f'{clips.path}: encode all splits, so that the same episodes stay held out; given split={clips.split!r}')
+    if clips.split is not None:
+        raise ValueError(f'{clips.path}: encode all splits, so that the same episodes stay held out; got split={clips.split!r}')
     codec.check_video(clips.size, clips.frames, f'{clips.path}: clips')
 
 def _writer(path, codec, clips, mirror, overwrite):
@@ -78,7 +79,7 @@ def encode_clips(
     overwrite: bool=False,
     progress: bool=True,
 ) -> Path:
-    "Write the latents of every clip, and the codec beside them; goes on where it was interrupted. ValueError if the clips are latents, or do not fit"
+    "Write all latents, and the codec beside them; goes on where it was interrupted. ValueError for latents, or clips that do not fit"
     _check_clips(codec, clips)
     n, ways = len(clips), [None]
     if mirror is not None: ways.append(mirror_matrix(mirror, clips))
@@ -113,7 +114,8 @@ def codec_of(
     if latents.kind != 'latents': raise DataError(f'{latents.path}: expected latents, found {latents.kind}')
     for folder in (latents.path / 'codec', latents.path.parent / 'codec'):
         if (folder / 'config.json').is_file() and Codec.from_pretrained(folder).fingerprint() == latents.about.get('codec'): return folder
-    raise DataError(f"{latents.path}: expected its codec {latents.about.get('codec', '')[:12]}… in {latents.path}/codec, found none: name it with --codec")
+    made = latents.about.get('codec', '')[:12]
+    raise DataError(f'{latents.path}: expected its codec {made}… in {latents.path}/codec, found none: name it with --codec')
 
 # %% ../../nbs/55_latents.ipynb #bdec7fac
 @command

@@ -142,7 +142,8 @@ def train_vae(
     return result | dict(averages=_finish(vae, out, ema, held, (get(step).to(device) for step in range(16))))
 
 # %% ../../nbs/54_train_vae.ipynb #f29ee774
-CODECS = { # for frames of 256x256 on a GPU, after the plan of the first Oniris: 4 frames and 8x8 pixels become one latent of 32 or of 8 numbers
+# For frames of 256x256 on a GPU, after the plan of the first Oniris: 4 frames and 8x8 pixels become one latent of 32 or of 8 numbers
+CODECS = {
     '24x': dict(channels=(3, 64, 64, 64, 32), time_strides=(1, 2, 2, 1), space_strides=(1, 2, 2, 2), num_blocks=2),
     '96x': dict(channels=(3, 64, 64, 64, 8), time_strides=(1, 2, 2, 1), space_strides=(1, 2, 2, 2), num_blocks=2)}
 
@@ -162,7 +163,8 @@ def _imported(data, folder, frames, size):
     if not (folder/'index.json').exists(): import_videos(data, folder, frames=frames, size=size)
     asked = Clips(folder).about['asked']
     if asked['frames'] == frames and (not size or asked['size'] == [size, size]): return folder
-    raise ValueError(f"{folder} was imported as {asked['frames']} frames of {asked['size']}, now {frames} of {size} are asked for: remove it first")
+    raise ValueError(f"{folder} was imported as {asked['frames']} frames of {asked['size']}, now {frames} of {size} are asked for: "
+                     'remove it first')
 
 def train_clips(
     data,        # a dataset's directory, or a folder of videos

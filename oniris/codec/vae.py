@@ -360,7 +360,7 @@ def fit_latents(
     self: VAE,
     videos, # iterable of `b t 3 H W`, each with a beginning of its own
 ) -> VAE:
-    "Mean and standard deviation of each channel of the latents, for `normalize`. ValueError if there are no videos, or if a channel is constant"
+    "Mean and deviation of each channel of the latents, for `normalize`. ValueError if there are no videos, or if a channel is constant"
     n, total, square = 0, 0, 0
     for video in videos:
         z = self.encode(video.to(self.mean)).double()

@@ -82,7 +82,7 @@ def group_kl(
 
 # %% ../../nbs/53_vae_loss.ipynb #da9a26c1
 class Features(nn.Module):
-    "Distance of frames in the features of a network, layer by layer, each position's of unit length (after LPIPS, 1801.03924). The network is frozen"
+    "Distance of frames in a frozen network's features, layer by layer, each position's of unit length (after LPIPS, 1801.03924)"
     def __init__(self,
         stages, # modules, the first on `n 3 H W`, each on the output of the one before; all outputs `n c h w`
     ):

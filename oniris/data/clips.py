@@ -21,7 +21,7 @@ from ..frames import from_uint8
 
 # %% ../../nbs/32_clips.ipynb #d20a84c8
 class Clips:
-    "The clips of a dataset. Raises FileNotFoundError if there is none, DataError if it is not what its index says, ValueError for a split without clips."
+    "The clips of a dataset. FileNotFoundError if there is none, DataError if it is not what its index says, ValueError for an empty split."
     def __init__(self,
         path,               # a dataset's directory
         split: str=None,    # 'train', 'test', or None for all
@@ -148,7 +148,7 @@ def window(self: Clips,
     start: int=0,     # the first frame
     length: int=None, # how many; to the end if not given
 ) -> tuple:           # frames as stored, actions (t a) float32
-    "Some frames of a clip and their actions, and nothing else is read. Raises DataError for actions that are not finite or outside the space."
+    "Some frames of a clip and their actions; nothing else is read. Raises DataError for actions that no player can have played."
     length = self.frames - start if length is None else length
     if not (0 <= start and 1 <= length <= self.frames - start):
         raise ValueError(f'window: expected frames inside 0 to {self.frames}, got {start} to {start + length}')

@@ -31,7 +31,7 @@ def _layout(about):
 
 # %% ../../nbs/31_dataset.ipynb #4ffb5297
 def _test_episodes(seed, episodes, share, before=()):
-    "Which of the `episodes` are held out: a `share` of them (one at least, of two or more), chosen by a hash, and all that were held out `before`."
+    "Which `episodes` are held out: a `share` (one at least, of two or more) chosen by a hash, and all that were held out `before`."
     if isinstance(share, list): return set(share)
     n = min(max(round(share * len(episodes)), 1), len(episodes) - 1) if share > 0 else 0
     kept = [e for e in episodes if e in before]
@@ -103,7 +103,7 @@ def _write_shard(path, clips, number, mark, layout):
 
 # %% ../../nbs/31_dataset.ipynb #b3fc9e30
 class Writer:
-    "Writes a dataset clip by clip. ValueError for arguments that make no sense or are not an interrupted writer's; FileExistsError if there is one."
+    "Writes a dataset clip by clip. ValueError for arguments that make no sense or are not an interrupted writer's, FileExistsError."
     def __init__(self,
         path,                  # the directory
         kind: str,             # 'frames' or 'latents'
@@ -120,8 +120,9 @@ class Writer:
     ):
         size = [size, size] if isinstance(size, (int, np.integer)) else size
         self.place, self.about = Path(path), _plain(about, 'about')
-        self.arguments = _plain(dict(format=1, kind=kind, frames=check_int(frames, 'frames', 1), size=list(size), action_dim=check_int(action_dim, 'action_dim', 0),
-                                     fps=float(fps), about=self.about, shard=check_int(shard, 'shard', 1), seed=seed, test=test), 'arguments')
+        frames, shard, action_dim = check_int(frames, 'frames', 1), check_int(shard, 'shard', 1), check_int(action_dim, 'action_dim', 0)
+        self.arguments = _plain(dict(format=1, kind=kind, frames=frames, size=list(size), action_dim=action_dim, fps=float(fps),
+                                     about=self.about, shard=shard, seed=seed, test=test), 'arguments')
         _check_arguments(self.arguments)
         self.mark = hashlib.sha256(json.dumps(self.arguments).encode()).hexdigest()
         self.shards, self.episodes, self.held = [], [], set()
@@ -223,7 +224,8 @@ def _check_arguments(a):
     "Raise TypeError or ValueError, by name, for an argument of `Writer` that makes no sense."
     if a['kind'] not in KINDS: raise ValueError(f"kind: expected one of {KINDS}, got {a['kind']!r}")
     for k, least in dict(frames=1, action_dim=0, shard=1, seed=None).items(): check_int(a[k], k, least)
-    if len(a['size']) != 2 or not all(_whole(s, 1) for s in a['size']): raise ValueError(f"size: expected (height, width), got {a['size']!r}")
+    if len(a['size']) != 2 or not all(_whole(s, 1) for s in a['size']):
+        raise ValueError(f"size: expected (height, width), got {a['size']!r}")
     _check_test(a['test'])
     if not 0 < a['fps'] < 1e6: raise ValueError(f"fps: expected a positive number, got {a['fps']!r}")
     _check_about(a['about'], a['action_dim'])
@@ -318,7 +320,8 @@ def _checked_past(past, a, first, where):
     "The actions before a clip, laid flat."
     if past is None: return np.zeros(0, np.float32)
     past = np.asarray(past, np.float32)
-    if past.shape != (first, a['action_dim']): raise ValueError(f"{where}: past: expected shape {(first, a['action_dim'])}, got {past.shape}")
+    if past.shape != (first, a['action_dim']):
+        raise ValueError(f"{where}: past: expected shape {(first, a['action_dim'])}, got {past.shape}")
     if first: check_actions(past, a['about'].get('action_space'), reset=True, name=f'{where}: past')
     return past.ravel()
 
@@ -341,7 +344,7 @@ def _flush(self: Writer):
 def close(self: Writer,
     **more,  # what is only known at the end, added to `about`
 ) -> Path:
-    "Write the last shard and the index: now the dataset exists. Raises ValueError if it has no clips. Warns if it could not hold out whole episodes."
+    "Write the last shard and the index: now the dataset exists. ValueError if it has no clips; warns if it held out time, or nothing."
     if self._waiting is None: return self.place
     self._flush()
     if not self.shards: raise ValueError(f'{self.place}: a dataset needs at least one clip')
@@ -376,8 +379,8 @@ def _check_file(path, entry, whole=False):
         raise DataError(f"{file}: sha256 is {got}, the index says {entry['sha256']}: it was damaged or replaced")
 
 # %% ../../nbs/31_dataset.ipynb #6de7e15d
-INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int, fps=(int, float),
-             fields=list, about=dict, arguments=str, shards=list, episodes=list, test=list)
+INDEX = dict(format=int, kind=str, clips=int, frames=int, size=list, channels=int, action_dim=int, state_dim=int, cond_dim=int,
+             fps=(int, float), fields=list, about=dict, arguments=str, shards=list, episodes=list, test=list)
 
 def _check_index(index):
     "Raise ValueError unless `index` is complete and consistent in itself."
@@ -403,7 +406,8 @@ def _check_parts(index):
         if len(index[k]) != index['clips'] or not all(map(fits, index[k])):
             raise ValueError(f"{k}: expected one for each of the {index['clips']} clips")
     gap = index.get('gap', [])
-    if not isinstance(gap, list) or not all(_whole(i) and i < index['clips'] for i in gap): raise ValueError(f'gap: expected numbers of clips, got {str(gap)[:80]}')
+    if not isinstance(gap, list) or not all(_whole(i) and i < index['clips'] for i in gap):
+        raise ValueError(f'gap: expected numbers of clips, got {str(gap)[:80]}')
     if index.get('split', 'episodes') in ('time', 'given'): return
     held = {e for e, t in zip(index['episodes'], index['test']) if t}
     if any(e in held and not t for e, t in zip(index['episodes'], index['test'])): raise ValueError('test: an episode is in both parts')

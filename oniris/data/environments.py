@@ -20,7 +20,7 @@ from .spaces import describe_space
 def as_picture(
     frame,  # what an environment's `render` returned
 ) -> np.ndarray: # uint8 (h w 3)
-    "One RGB picture of bytes: floats in [0, 1] or [0, 255], grey, RGBA (over black) and lists of frames (the last) become one. ValueError for others."
+    "One RGB picture of bytes: of floats in [0, 1] or [0, 255], grey, RGBA (over black), or the last of a list. ValueError for others."
     if isinstance(frame, (list, tuple)) and len(frame): frame = frame[-1]
     x = np.asarray(frame) if isinstance(frame, np.ndarray) else None
     if x is None or x.dtype.kind not in 'fuib' or x.ndim not in (2, 3) or x.ndim == 3 and x.shape[-1] not in (1, 3, 4) or not x.size:
@@ -42,7 +42,7 @@ def shrink(
     return np.array(Image.fromarray(as_picture(frame)).resize((w, h), Image.BOX))
 
 # %% ../../nbs/32a_environments.ipynb #c06ffa7f
-class EnvironmentFailed(ValueError): "An environment that cannot be made, or that failed while it was played; the message says when and how."
+class EnvironmentFailed(ValueError): "An environment cannot be made, or failed while it was played; the message says when and how."
 
 PACKAGES = dict(ALE='ale_py', MiniGrid='minigrid', BabyAI='minigrid', FetchReach='gymnasium_robotics', AntMaze='gymnasium_robotics',
                 PointMaze='gymnasium_robotics', highway='highway_env', merge='highway_env', roundabout='highway_env',
@@ -107,7 +107,7 @@ def make_env(
     wrap: str=None, # 'module:function' that is given the environment and returns the one to use
     **options,      # the environment's own
 ) -> gym.Env:
-    "The environment with its camera on. ValueError if it cannot be made or its actions are no vector; gymnasium's errors if there is no such thing."
+    "The environment, its camera on. ValueError if it cannot be made or its actions are no vector; gymnasium's errors if there is none."
     _without_screen()
     env_id = find_env(env_id)
     if ':' in env_id: importlib.import_module(env_id.split(':')[0])
@@ -151,15 +151,16 @@ def describe_env(
     wrap: str=None, # 'module:function' that wraps it
     **options,      # the environment's own
 ) -> dict:
-    "What there is to know about an environment, as JSON: env_id, env (options), wrap, action_space, action_names, fps, limit (steps), frame_skip."
+    "What there is to know of it, as JSON: env_id, env (options), wrap, action_space, action_names, fps, limit (steps), frame_skip."
     env = make_env(env_id, wrap=wrap, **options)
     try:
         suggested = (env.metadata or {}).get('frame_skip')
+        skip = suggested if isinstance(suggested, int) and suggested > 0 else 1
         known = dict(env_id=find_env(env_id), env=options, action_space=describe_space(env.action_space))
         known |= dict(action_names=action_names(env)) if action_names(env) else {}
         known |= dict(wrap=wrap) if wrap else {}
         limit = None if env.spec is None else env.spec.max_episode_steps
-        return known | dict(fps=frame_rate_of(env), limit=limit, frame_skip=suggested if isinstance(suggested, int) and suggested > 0 else 1)
+        return known | dict(fps=frame_rate_of(env), limit=limit, frame_skip=skip)
     finally: env.close()
 
 def env_from(

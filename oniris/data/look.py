@@ -56,7 +56,8 @@ def look(
     index, (h, w) = clips.index, clips.size
     bytes, held = sum(s['bytes'] for s in index['shards']), sum(index['test'])
     counts = np.unique(clips.episode, return_counts=True)[1]
-    split = dict(time=f', the last stretch of time, after a gap of {len(index.get("gap", []))}').get(index.get('split'), ' in whole episodes')
+    by_time = index.get('split') == 'time'
+    split = f', the last stretch of time, after a gap of {len(index["gap"])}' if by_time else ' in whole episodes'
     lines = [f'{path}: {len(clips)} clips of {clips.frames} {clips.kind}, {h}x{w}, {clips.fps:.3g} a second',
              f'  {bytes / 1e6:.2f} MB, {bytes / len(clips) / clips.frames:.0f} bytes a frame; fields {", ".join(index["fields"])}',
              f'  {held} clips are held out{split if held else ""}',

@@ -20,7 +20,7 @@ def own_heuristic(
     found = getattr(sys.modules[type(env.unwrapped).__module__], 'heuristic', None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise ValueError(f"policy: {name} has no heuristic of its own; use 'auto', 'random', 'held' or a function (env, observation, rng) -> action")
+        raise ValueError(f"policy: {name} has no heuristic of its own; use 'auto', 'random', 'held' or a function of yours")
     return found
 
 def _expert(env):
@@ -59,12 +59,13 @@ def find_policy(
     policy,       # one of POLICIES, several joined by '+', 'module:function', or a function (env, observation, rng) -> action
     env: gym.Env, # what it shall play
 ):                # the same with 'auto' resolved and an address imported
-    "What a policy means in this environment: 'auto' is 'mixed' where there is an expert, else 'random+held'. Raises ValueError for an unknown one."
+    "What a policy means here: 'auto' is 'mixed' where there is an expert, else 'random+held'. Raises ValueError for an unknown one."
     if callable(policy): return policy
     if isinstance(policy, str) and ':' in policy: return import_function(policy, 'policy')
     parts = policy.split('+') if isinstance(policy, str) else [policy]
     if not all(p in POLICIES for p in parts):
-        raise ValueError(f"policy: expected {', '.join(map(repr, POLICIES))}, some of them joined by '+', 'module:function' or a function, got {policy!r}")
+        known = ', '.join(map(repr, POLICIES))
+        raise ValueError(f"policy: expected {known}, some joined by '+', 'module:function' or a function, got {policy!r}")
     if {'heuristic', 'mixed'} & set(parts): own_heuristic(env)  # complains if there is none
     alone = 'random+held' if _expert(env) is None else 'mixed'
     return '+'.join(alone if p == 'auto' else p for p in parts)
@@ -78,7 +79,8 @@ def policy_name(
     found = sys.modules.get(module)
     for part in name.split('.'): found = getattr(found, part, None)
     if found is policy and module != '__main__': return f'{module}:{name}'
-    warnings.warn(f'policy: {name} cannot be imported by name, so nobody can record more with it; a function in a file of its own can', stacklevel=3)
+    warnings.warn(f'policy: {name} cannot be imported by name, as a function in a file of its own can: nobody will find it again',
+                  stacklevel=3)
     return getattr(policy, '__name__', type(policy).__name__)
 
 def known_policy(
@@ -99,7 +101,7 @@ def make_policy(
     env: gym.Env,              # what it plays
     rng: np.random.Generator,  # of this episode
 ):
-    "The policy of one episode, as `act(i, observation) -> vector`. Raises ValueError for an unknown name, and when played for actions outside the space."
+    "The policy of one episode, as `act(i, observation) -> vector`. ValueError for an unknown name, or played actions outside the space."
     space, policy = env.action_space, find_policy(policy, env)
     space.seed(int(rng.integers(2**31)))
     choose, known = _player(policy, env, space, rng), describe_space(space)

@@ -40,7 +40,7 @@ def in_order(
     workers: int=1, # processes
     start: str=None, # how they start, 'fork' or 'spawn'; if not given as this system does it best
 ):
-    "Yield job(x) for every x, in order, by `workers` processes that are never far ahead. Warns where the job cannot be sent, and does it here."
+    "Yield job(x) for every x, in order, by processes that are never far ahead. Warns where the job cannot be sent, and does it here."
     items = iter(items)
     start = start or ('fork' if sys.platform == 'linux' else 'spawn')
     sent = workers > 1 and (start == 'fork' or _can_be_sent(job))

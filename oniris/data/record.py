@@ -57,7 +57,7 @@ def play(
     size,          # (h, w) of the frames, or the side of a square
     skip: int=1,   # environment steps a frame, the action held
 ):
-    "Yield (frame, action, state, reward, done) from the reset on, past the end too if asked; stops at a time limit. Raises EnvironmentFailed."
+    "Yield (frame, action, state, reward, done) from the reset on, past the end if asked, up to a time limit. Raises EnvironmentFailed."
     obs = _ask('reset', _reset, env, seed)
     action, reward, done, late = np.zeros(spaces.flatdim(env.action_space), np.float32), 0., False, False
     for i in count(1):
@@ -137,8 +137,8 @@ def _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, 
     for e, episode in enumerate(results, tally.episode):
         tally.episode, before = e, len(writer)
         if episode.failed:
-            if not lenient: raise EnvironmentFailed(f'episode {e} (seed {episode.seed}): {episode.failed}; lenient leaves such episodes out')
             tally.failed, tally.last = tally.failed + 1, f'episode {e} (seed {episode.seed}): {episode.failed}'
+            if not lenient: raise EnvironmentFailed(f'{tally.last}; lenient leaves such episodes out')
         for i in range(skipped, len(episode.first)):
             if len(writer) == clips: break
             clip = _one_clip(episode, i, left_out)
@@ -159,7 +159,8 @@ def _why_none(tally, frames, after):
     "What to say when no episode gives a clip."
     if tally.last: return f'env: {tally.failed} episodes failed, the last was {tally.last}'
     if tally.longest >= frames:
-        return f'after: in none of {tally.idle} episodes in a row are fewer than {after:.0%} of the frames after the end; a shorter tail, or a larger share'
+        return (f'after: in none of {tally.idle} episodes in a row are fewer than {after:.0%} of the frames after the end; '
+                'a shorter tail helps, or a larger share')
     fits = 2 ** int(np.log2(max(tally.longest, 1)))
     return (f'frames: none of {tally.idle} episodes in a row fills {frames} frames, the longest had {tally.longest}; '
             f'frames={fits} fits, and so may a smaller skip or a longer tail')
@@ -210,7 +211,7 @@ def record(
     clips: int,            # how many clips there shall be
     frames: int,           # frames of each
     size,                  # of the frames, pixels: (h, w), 'HxW' or the side of a square
-    policy='auto',         # 'auto', 'random', 'held', 'heuristic', 'mixed', 'module:function', or a function (env, observation, rng) -> action
+    policy='auto',         # 'auto', 'random', 'held', 'heuristic', 'mixed', 'module:function', or a function, see `find_policy`
     seed: int=0,           # of everything
     skip: int=1,           # environment steps a frame, the action held
     tail: int=0,           # frames to record after an episode's end, if the environment can be stepped there
@@ -228,7 +229,7 @@ def record(
     options: dict=None,    # the environment's own options
     **kwargs,              # the same, one by one
 ) -> Path:
-    "Play, photograph, cut, write; goes on where it was interrupted. ValueError (bad numbers, no policy, episodes too short), FileExistsError."
+    "Play, photograph, cut, write; goes on where it was interrupted. ValueError (numbers, policy, episodes too short), FileExistsError."
     numbers = dict(clips=clips, frames=frames, skip=skip, longest=longest)
     numbers |= {k: v for k, v in dict(per_episode=per_episode, workers=workers).items() if v is not None}
     for name, v in numbers.items(): check_int(v, name, 1)
@@ -243,20 +244,23 @@ def record(
     about = {k: known[k] for k in ('env_id', 'env', 'wrap', 'action_space', 'action_names') if k in known}
     about |= dict(skip=skip, seed=seed, policy=policy_name(policy), tail=tail, per_episode=per_episode, longest=longest, after=after,
                   versions={m.__name__: m.__version__ for m in (gym, np, h5py, PIL)})
-    writer = Writer(path, 'frames', frames, size, known['action_space']['width'], about, shard, seed, test, known['fps'] / skip, overwrite, add)
+    width, fps = known['action_space']['width'], known['fps'] / skip
+    writer = Writer(path, 'frames', frames, size, width, about, shard, seed, test, fps, overwrite, add)
     if writer.done > clips: raise ValueError(f'clips: {path} was begun and holds {writer.done} already, got {clips}')
     left_out = _left_out(size=size, **made)
     for k, why in left_out.items():
         if 'large' not in why: warnings.warn(f'{env_id}: {k} are not recorded: {why}', stacklevel=2)
     same = []
     def check(clip, env_seed): same.append(_same_again(clip, env_seed, size=size, skip=skip, **made))
-    job = partial(_episode, **made, policy=policy, size=size, seed=seed, skip=skip, frames=frames, tail=tail, most=per_episode, longest=longest)
+    cut = dict(frames=frames, tail=tail, most=per_episode, longest=longest)
+    job = partial(_episode, **made, policy=policy, size=size, seed=seed, skip=skip, **cut)
     begin = writer.resume
     results = in_order(job, count(begin['episode'] if begin else 0), workers or min(os.cpu_count() or 1, 4))
     bar = tqdm(total=clips, initial=writer.done, unit='clip', desc='recording', disable=not progress)
     with closing(results), bar: tally = _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, check)
-    if not all(same): warnings.warn(f'{env_id} draws other frames when it is played again with the same seed and actions: it ignores its seed, '
-                                    'so nobody can ask it what would have happened', stacklevel=2)
+    if not all(same):
+        warnings.warn(f'{env_id} draws other frames when it is played again with the same seed and actions: it ignores its seed, '
+                      'so nobody can ask it what would have happened', stacklevel=2)
     if tally.failed: warnings.warn(f'{tally.failed} episodes in which {env_id} failed were left out; the last: {tally.last}', stacklevel=2)
     return writer.close(episodes=tally.episode + 1, left_over=tally.left_over, failed=tally.failed, replays=all(same), left_out=left_out)
 
@@ -266,7 +270,7 @@ def replay(
     i: int,         # which clip
     actions=None,   # (t a): others than were played; actions[0] led to the first frame and stays as it was
 ) -> dict:          # frames, actions, states, rewards, done: computed anew by the simulator
-    "Play clip `i` again from its episode's reset on, with its own actions or with others. Raises ValueError for a wrong shape or if time runs out."
+    "Play clip `i` again from its episode's reset on, with its own actions or others. ValueError for a wrong shape or if time runs out."
     own = clips[i]['actions']
     if actions is not None:
         check_shape(torch.as_tensor(actions), 't a', 'actions', t=clips.frames, a=clips.action_dim)
@@ -314,7 +318,8 @@ def oniris_record(
                    after=after, lenient=lenient, wrap=wrap or None, add=add, options=chosen)
         except FileExistsError as e: raise SystemExit(f'{e}: --overwrite or --add does, or choose another --out') from e
         except KeyboardInterrupt:
-            kept = f'{out} is as it was' if (out/NEW).exists() else f'{_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there'
+            kept = f'{_clips_in(out)} of {clips} clips are in {out}; the same command goes on from there'
+            if (out/NEW).exists(): kept = f'{out} is as it was'
             raise SystemExit(f'\nstopped: {kept}') from None
     _tell(Clips(out), 0 if overwrite else before, time.perf_counter() - begin)
 

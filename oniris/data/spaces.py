@@ -16,8 +16,9 @@ def action_vector(
     action,               # one of its members
 ) -> np.ndarray:          # float32 (a)
     "An action as numbers: one-hot if discrete, the values themselves if continuous. Raises ValueError if it cannot be one of the space's."
+    # flatten would take -1 for the last
     if isinstance(space, spaces.Discrete) and not (np.size(action) == 1 and action in range(int(space.start), int(space.start + space.n))):
-        raise ValueError(f'action: expected a whole number from {space.start} to {space.start + space.n - 1}, got {action!r}')  # flatten would take -1 for the last
+        raise ValueError(f'action: expected a whole number from {space.start} to {space.start + space.n - 1}, got {action!r}')
     v = np.asarray(spaces.flatten(space, action), np.float32)
     if v.shape != (spaces.flatdim(space),): raise ValueError(f'action: expected one of {space}, got {action!r}')
     return v
@@ -172,6 +173,6 @@ def merge_actions(
         between = actions[a + 1:b + 1]
         if a == b: raise ValueError(f'frame {a} comes twice at this pace, and no action leads from it to itself; ask for a smaller fps')
         if how == 'error' and (between != between[0]).any():
-            raise ValueError(f"frames {a} and {b} have different actions between them; merge says whether the 'last' counts or their 'mean'")
+            raise ValueError(f"frames {a} and {b} have different actions between them; merge takes the 'last' or their 'mean'")
         out.append(between.mean(0) if how == 'mean' else between[-1])
     return np.stack(out)

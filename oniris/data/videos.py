@@ -5,10 +5,8 @@
 # %% auto #0
 __all__ = ['SOURCE', 'BrokenFilms', 'import_videos', 'import_summary', 'ensure_dataset', 'oniris_import']
 
-# %% ../../nbs/36_videos.ipynb #d414f22a
-import errno, hashlib, json, multiprocessing, sys, tempfile, warnings
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+# %% ../../nbs/36_videos.ipynb #d3d8d906
+import errno, hashlib, json, sys, tempfile, warnings
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -19,15 +17,16 @@ from fastcore.script import Param
 from ..core import check_int, command
 from .captions import read_beside, save_clips
 from .clips import Clips
-from .dataset import Writer
+from .dataset import Writer, _test_episodes
 from .films import FITS, as_size, film_kind, read_film
 from .folders import bytes_to_read, estimate_bytes, film_sha256, find_films
+from .pool import in_order
 from .windows import last_stretch, one_episode, windows
 from .spaces import action_vectors, describe_space, merge_actions, space_from
 from ..games.csgo import csgo_actions, csgo_names
 from ..games.digits import bouncing_digits
 
-# %% ../../nbs/36_videos.ipynb #488c064b
+# %% ../../nbs/36_videos.ipynb #8a1e8c49
 class BrokenFilms(ValueError):
     "Films that could not be imported: `films` says why, by name."
     def __init__(self, films, of):
@@ -48,20 +47,7 @@ def _read_one(name, folder, scratch, lag, **how):
         why = ('' if type(e) is ValueError else f'{type(e).__name__}: ') + str(e)
         return why.replace(str(path), path.name)  # the dataset's bytes shall not tell where the films lay
 
-# %% ../../nbs/36_videos.ipynb #15b63abe
-def _ahead(job, items, workers):
-    "job(x) for every x, in order, by `workers` processes that are never far ahead."
-    if workers < 2:
-        yield from map(job, items)
-        return
-    how, waiting = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn'), deque()
-    with ProcessPoolExecutor(workers, how) as pool:
-        for x in items:
-            waiting.append(pool.submit(job, x))
-            if len(waiting) == 2 * workers: yield waiting.popleft().result()
-        while waiting: yield waiting.popleft().result()
-
-# %% ../../nbs/36_videos.ipynb #55b48bfe
+# %% ../../nbs/36_videos.ipynb #c0f5b53a
 def _of(d, name, what):
     if name not in d: raise ValueError(f'there is no {what} for it')
     return d[name]
@@ -81,7 +67,7 @@ def _said(film, actions, beside, name, merge):
     if actions is not None and len(actions) == film.count: actions = merge_actions(actions, film.index, merge)
     return actions, said
 
-# %% ../../nbs/36_videos.ipynb #936bc6b2
+# %% ../../nbs/36_videos.ipynb #028b37b2
 def _same(film, shape, frames, size, fps):
     "Raise ValueError for a film that differs from the first one where nothing was asked for."
     if abs(film.fps / fps - 1) > .01:
@@ -113,7 +99,7 @@ def _one_film(writer, name, found, beside, want, asked, episode, alone, has):
     return dict(size=list(film.size), fps=round(film.pace, 3), frames=film.count, clips=len(kept), gap=len(starts) - len(kept),
                 left_over=int((~used).sum()), padded=max(want['frames'] - shape[0], 0) if starts else 0)
 
-# %% ../../nbs/36_videos.ipynb #67fd5493
+# %% ../../nbs/36_videos.ipynb #c0f03223
 def _log(file, done):
     "The records of films that an earlier attempt wrote down, as far as their clips are in the dataset."
     records, seen = [], 0
@@ -133,7 +119,7 @@ def _fill(writer, job, films, hashes, beside, want, asked, alone, workers, progr
     rest = films[len(records):]
     with open(log, 'w') as f, tqdm(total=len(films), initial=len(records), desc='importing', unit='film', disable=not progress) as bar:
         f.writelines(json.dumps(r) + '\n' for r in records)
-        for k, found in zip(rest, _ahead(job, rest, workers)):
+        for k, found in zip(rest, in_order(job, rest, workers)):
             record = _one_film(writer, k, found, beside, want, asked, episodes[k], alone, has=len(writer) - seen)
             records.append(dict(file=k, sha256=hashes[k]) | record)
             seen += record.get('clips', 0)
@@ -143,7 +129,7 @@ def _fill(writer, job, films, hashes, beside, want, asked, alone, workers, progr
             bar.set_postfix(clips=seen)
     return records
 
-# %% ../../nbs/36_videos.ipynb #b9a0fa29
+# %% ../../nbs/36_videos.ipynb #04347ce7
 def _wanted(job, films, frames, size, fps):
     "Frames, size and pace of the dataset: what was asked for, else what the first film has that can be read."
     if frames and size and fps: return dict(frames=frames, size=size, fps=fps)
@@ -179,14 +165,14 @@ def _with_space(beside, kinds, merge, lag):
     about = dict(source='Counter-Strike Deathmatch', lag=lag, action_names=csgo_names())
     return beside._replace(width=51, kept=share(51), about=beside.about | about)
 
-# %% ../../nbs/36_videos.ipynb #30e7031b
+# %% ../../nbs/36_videos.ipynb #35c744fc
 def _tell_size(folder, films, want, fps, progress):
     frames, size = estimate_bytes(folder, films, want['size'], fps)
     (h, w), said = want['size'], f'{bytes_to_read(size)} of pixels before compression'
     if progress: print(f'about {frames:,} frames of {h}x{w}: {said}', flush=True)
     if size > 10e9: warnings.warn(f'{said} are to be imported; a smaller size or fps, or part of the films, makes fewer', stacklevel=4)
 
-# %% ../../nbs/36_videos.ipynb #b7046f18
+# %% ../../nbs/36_videos.ipynb #e343dada
 def import_videos(
     source,              # a folder of films, or one film
     path,                # the dataset's directory
@@ -237,11 +223,14 @@ def _check_place(source, path):
     inside = Path(source).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
     if Path(source).is_dir() and inside: raise ValueError(f'{path} lies inside {source}: expected a place of its own')
 
-# %% ../../nbs/36_videos.ipynb #f0ba3022
+# %% ../../nbs/36_videos.ipynb #e4872267
 def _write(path, folder, films, hashes, beside, asked, about, lenient, split, alone, overwrite, workers, progress):
     "Write the dataset; returns the hashes of the films that are in it. Raises BrokenFilms unless all could be read, or `lenient` and some."
     share = split['test']
-    split = dict(split, test=[1]) if alone else split # an only film: its last stretch is episode 1
+    episodes = sorted(set(one_episode(hashes).values()))
+    if alone: split = dict(split, test=[1]) # an only film: its last stretch is episode 1
+    elif len(episodes) < len(films): # copies stay together, so episodes are held out whole, however few they are
+        split = dict(split, test=sorted(_test_episodes(split['seed'], episodes, share, set())))
     with tempfile.TemporaryDirectory() as scratch:
         how = dict(size=asked['size'], fps=asked['fps'], how=asked['fit'], back=asked['back'])
         job = partial(_read_one, folder=folder, scratch=scratch, lag=asked['lag'], **how)
@@ -256,7 +245,7 @@ def _write(path, folder, films, hashes, beside, asked, about, lenient, split, al
     (Path(path)/'films.jsonl').unlink(missing_ok=True)
     return {r['sha256'] for r in records if r.get('clips')}
 
-# %% ../../nbs/36_videos.ipynb #b9de14b7
+# %% ../../nbs/36_videos.ipynb #f9179d23
 def _notes(clips):
     "What an import did not keep as it was: pairs of a number and what it counts."
     records, other = clips.about['films'], clips.about['other_files']
@@ -285,7 +274,7 @@ def import_summary(
     lines += [f'  {n} {what}' for n, what in _notes(clips) if n]
     return '\n'.join(lines + [f"    {r['file']}: {r['broken']}" for r in records if 'broken' in r])
 
-# %% ../../nbs/36_videos.ipynb #cb6f03f4
+# %% ../../nbs/36_videos.ipynb #3abe3570
 def ensure_dataset(
     path,              # a dataset's directory, a folder of films, or one film
     frames: int=16,    # frames of a clip, if it has to be made
@@ -316,7 +305,7 @@ def _made_of(dataset, source, options):
     folder, films, _ = find_films(source)
     return {r['file']: r['sha256'] for r in about.get('films', ())} == {k: film_sha256(folder/k) for k in films}
 
-# %% ../../nbs/36_videos.ipynb #0dbbeda6
+# %% ../../nbs/36_videos.ipynb #3e025223
 def _short_name(source):
     "What a dataset is called if nobody says."
     path = Path(source.rpartition(':')[2] if source.startswith(('minari:', 'digits:')) else source)

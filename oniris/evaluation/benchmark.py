@@ -169,10 +169,10 @@ def held_out(
     horizon: int,   # frames after the context, at most
 ) -> Benchmark:
     "Held-out clips, as they are. ValueError if they have another size than the run's, or no frame is left to be dreamed"
-    test = Clips(data, 'test')
-    notes = []
-    if not len(test):
-        test = Clips(data, 'train')
+    every, notes = Clips(data), []
+    if any(every.index['test']): test = Clips(data, 'test')
+    else:
+        test = every
         notes.append('the dataset holds no clip out: these are clips that the world was trained on, so this measures memory')
     if test.kind != 'frames' or tuple(test.size) != run.size:
         raise ValueError(f'{data}: expected frames of {run.size}, got {test.kind} of {test.size}')
@@ -201,15 +201,18 @@ def make_benchmark(
 ) -> Benchmark:
     "New episodes of the run's simulator; without one, held-out clips of `data` or of its own data. ValueError if there is neither"
     check_int(clips, 'clips', 2); check_int(horizon, 'horizon', 1)
+    k = run.denoiser.net.config.get('block', 1) * run.time_stride
+    horizon = -(-horizon // k) * k # whole steps
     if data: return held_out(run, data, clips, horizon)
-    why = 'no simulator'
-    if 'env_id' in run.about:
+    why = 'it has no simulator'
+    if run.denoiser.net.config.get('cond_dim'): why = 'it is told conditions, which only its own clips have'
+    elif 'env_id' in run.about:
         try: env_from(run.about).close()
-        except Exception as e: why = f"its simulator cannot be made here ({type(e).__name__}: {str(e)[:120]})"
+        except Exception as e: why = f'its simulator cannot be made here ({type(e).__name__}: {str(e)[:120]})'
         else: return played(run, folder, player, clips, horizon, progress)
-    if run.data is None: raise ValueError(f'{run.path}: there is {why}, and its dataset is not here; give data=')
+    if run.data is None: raise ValueError(f'{run.path}: {why}, and its dataset is not here; give data=')
     found = held_out(run, run.data, clips, horizon)
-    return replace(found, notes=(*found.notes, f'there is {why}: what needs one is left out'))
+    return replace(found, notes=(*found.notes, f'{why}: what needs new episodes is left out'))
 
 # %% ../../nbs/71_benchmark.ipynb #cc04e180
 @torch.no_grad()

@@ -20,7 +20,8 @@ def lander_clips() -> dict: # frames uint8 (n t 64 64 3), actions float32 (n t 4
     "A few recorded clips of LunarLander-v3, part of the package: `actions[:, i]` led to `frames[:, i]`."
     path = files('oniris') / 'assets' / 'lander.npz'
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing: this installation of oniris is incomplete')
-    with path.open('rb') as f, np.load(f, allow_pickle=False) as z: return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
+    with path.open('rb') as f, np.load(f, allow_pickle=False) as z:
+        return {k: v.item() if v.ndim == 0 else v for k, v in z.items()}
 
 
 # %% ../../nbs/37_lander.ipynb #10576b42
@@ -116,7 +117,8 @@ def lander_near(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] 
     near = seen(found) & (far <= NEAR)
     return torch.where(seen(there, REAL), near.float(), torch.nan)
 
-def lander_false(real: Tensor, guess: Tensor) -> Tensor: # `b t 3 h w` in [-1,1] -> `b t`: 1 a lander, 0 none; NaN where there is one, or part of one
+# `b t 3 h w` in [-1,1] -> `b t`: 1 a lander, 0 none; NaN where there is one, or part of one
+def lander_false(real: Tensor, guess: Tensor) -> Tensor:
     "Does the detector see a lander where there is none?"
     return torch.where(lander_position(real)[1] < NONE, seen(lander_position(guess)[1]).float(), torch.nan)
 

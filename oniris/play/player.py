@@ -107,7 +107,8 @@ def _number(name, v, low, high, kind=(int, float)):
     return v
 
 HEARS = dict(hello='hello', press='press', mouse='move', play='play', step='step', speed='set_speed', steps='set_steps', reset='reset',
-             compare='compare', record='record', film='film', bind='bind', seen='saw', away='away') # what can be said to a player, and who listens
+             # what can be said to a player, and who listens
+             compare='compare', record='record', film='film', bind='bind', seen='saw', away='away')
 
 class Player:
     "A dream under somebody's hands: messages in, events (JSON, list of bytes) out"
@@ -301,7 +302,8 @@ class Player:
         scale = max(1, round(256 / video.shape[1]))
         if kind == 'gif': return gif_bytes(video, self.run.fps, scale)
         if any(side * scale % 2 for side in video.shape[1:3]): scale *= 2 # H.264 wants even sides
-        with tempfile.TemporaryDirectory() as d: return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.run.fps)), scale).read_bytes()
+        with tempfile.TemporaryDirectory() as d:
+            return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.run.fps)), scale).read_bytes()
 
 
 # %% ../../nbs/76_player.ipynb #a148829a
@@ -318,7 +320,8 @@ class Recorder:
     def __call__(self, player): # after every frame
         if not player.acts: raise ValueError('a world without actions has no play to record')
         here = player.dreams, player.game is not None
-        if self.where != here or player.game and player.game.over and self.kept and self.kept[-1]['done']: self._begin(here, player)
+        stands = player.game and player.game.over and self.kept and self.kept[-1]['done']
+        if self.where != here or stands: self._begin(here, player)
         if self.kept is None: return                             # the game is over
         game, picture = player.game, player.game.picture if player.game else player.picture
         item = dict(frames=picture, actions=player.action)

@@ -92,7 +92,8 @@ class PlainPlayer(widgets.VBox):
         self._says(self.playing, 'play', lambda v: dict(on=v))
         self._says(self.compare, 'compare', lambda v: dict(on=v))
         self._says(self.recording, 'record', lambda v: dict(on=v))
-        one, again, gif = self._button('one frame', type='step'), self._button('another start', type='reset'), self._button('GIF', type='film', kind='gif')
+        one, again = self._button('one frame', type='step'), self._button('another start', type='reset')
+        gif = self._button('GIF', type='film', kind='gif')
         rows = [self.playing, one, again, self.start], [self.speed, self.steps], [self.compare, self.recording, gif, self.film]
         super().__init__([self.screen, self.strip, self.held, *map(W.HBox, rows), self.status])
 

@@ -33,7 +33,7 @@ def _settle(
         return float(v)
     def each(check, k, *bounds):
         v = getattr(part, k)
-        optional = v is None and type(part).__dataclass_fields__[k].default is None
+        optional = v is None and isinstance(None, type(part).__dataclass_fields__[k].type)
         if not optional: v = tuple(check(u, k, *bounds) for u in v) if isinstance(v, (tuple, list)) else check(v, k, *bounds)
         object.__setattr__(part, k, v)
     for k, least in whole.items(): each(lambda v, k, least: check_int(v, name(k), least), k, least)
@@ -59,7 +59,7 @@ class NetSpec:
     depth: int = 8               # a transformer's layers
     attention: str = 'full'      # a transformer's: 'full' or 'factored' in space and time
     # size of what changes between frames: the frame before is a second observation, with a gate; None: it is not used
-    sigma_d: float = 1.
+    sigma_d: float|None = 1.
     def __post_init__(self):
         sizes = ('model_channels', 'channel_mult', 'num_blocks', 'kernel_t', 'window', 'head_dim', 'patch', 'depth')
         _settle(self, whole=dict.fromkeys(sizes, 1) | dict(video_attn=0), real=dict(dropout=(0., .99), sigma_d=(1e-6, 1e6)),
@@ -126,7 +126,7 @@ class ContextSpec:
     self_context_noise: tuple = (1.5, .7) # mean and deviation of ln sigma of the noise that they are made from
     self_context_depth: int = 1        # at most so many times one after the other, each with the one before as its past
     project: bool = False              # put them where the codec's latents lie, as dreamed ones are
-    regenerate: int = 0                # so many clips are dreamed anew with the cache, and trained on for a while; 0: predictions in one pass
+    regenerate: int = 0                # so many clips are dreamed anew with the cache, and trained on for a while; 0: one pass
     def __post_init__(self):
         _settle(self, whole=dict(self_context_depth=1, regenerate=0), words=dict(project=(False, True)),
                 real=dict(sigma_ctx=(0., 1e3), self_context=(0., 1.), self_context_noise=(-20., 20.)))
@@ -137,11 +137,11 @@ class ContextSpec:
 class SamplerSpec:
     "How such a world is best dreamed: `Dreamer`'s names. What is None is left to it."
     steps: int = 3               # network evaluations a latent
-    guidance: float = None       # None: chosen on held-out clips, if conditions were dropped in training; 1 is no guidance
+    guidance: float|None = None       # None: chosen on held-out clips, if conditions were dropped in training; 1 is no guidance
     guidance_base: str = 'actions' # what the base of guidance is denied: 'past', 'actions' or 'cond'
-    sigma_ctx: float = None      # noise that latents are remembered with
-    sigma_min: float = None      # the last noise level
-    sigma_max: float = None      # the first one
+    sigma_ctx: float|None = None      # noise that latents are remembered with
+    sigma_min: float|None = None      # the last noise level
+    sigma_max: float|None = None      # the first one
     def __post_init__(self):
         levels = dict.fromkeys(('sigma_ctx', 'sigma_min', 'sigma_max'), (1e-6, 1e6))
         _settle(self, whole=dict(steps=1), real=dict(guidance=(0., 100.)) | levels, words=dict(guidance_base=('past', 'actions', 'cond')))
@@ -185,7 +185,13 @@ class Preset:
         "The preset that was written. ValueError for a part or a field that does not exist"
         if 'codec_steps' in page: page = _of_first_version(page)
         if unknown := set(page) - {f.name for f in fields(cls)}: raise ValueError(f'preset: has no {", ".join(sorted(unknown))}')
-        return cls().change(**page)
+        kinds, new = {f.name: f.type for f in fields(cls)}, {}
+        for name, part in page.items():
+            known = {f.name for f in fields(kinds[name])} if isinstance(part, dict) else ()
+            if isinstance(part, dict) and (unknown := set(part) - known):
+                raise ValueError(f'preset.{name}: has no {", ".join(sorted(unknown))}')
+            new[name] = kinds[name](**part) if isinstance(part, dict) else part  # a None that was written is meant
+        return cls(**new)
 
     def check_device(self,
         device, # where the run is to be
@@ -208,7 +214,7 @@ def _of_first_version(page):
     moved |= {f.name: (part, f.name) for part, kind in kinds.items() for f in fields(kind) if f.name not in moved}
     codec = page['codec'] | page.get('fit', {}) | dict(steps=page['codec_steps'])
     sampler = {'guidance_base' if k == 'against' else k: v for k, v in page['sampler'].items()}
-    out = dict(net={}, train={}, context={}, codec={k: v for k, v in codec.items() if k != 'name'}, sampler=sampler)
+    out = dict(net=dict(sigma_d=None), train={}, context={}, codec={k: v for k, v in codec.items() if k != 'name'}, sampler=sampler)
     for old, value in page.items():
         if old in moved: out[moved[old][0]][moved[old][1]] = value
     return out
