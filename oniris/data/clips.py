@@ -235,7 +235,7 @@ def mirror_matrix(
 ) -> torch.Tensor: # (a a)
     "The matrix that turns actions into their mirror images."
     a = clips.action_dim
-    m = np.asarray(mirror)
+    m = np.asarray(mirror) if len(mirror) else np.zeros(0, int)  # clips without actions have an order of none
     m = np.eye(a, dtype=np.float32)[:, m] if m.ndim == 1 and sorted(m.tolist()) == list(range(a)) else m.astype(np.float32)
     if m.shape != (a, a) or clips.kind != 'frames':
         raise ValueError(f'mirror: expected an order of {a} actions or a matrix, and clips of frames, got {mirror} and {clips.kind}')

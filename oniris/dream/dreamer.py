@@ -395,7 +395,7 @@ def _without_untrained_guidance(run, settings):
     "Guidance compares with a network that was denied something. One that never trained so has nothing sensible to say, and is left out"
     w, base = settings.get('guidance', 1.), settings.get('guidance_base', 'past')
     own = (run.manifest.get('preset') or {}).get('sampler', {}) # the first version's presets guided whatever they had trained
-    measured = run.manifest['format'] == 1 and own and own.get('guidance') != w
+    measured = run.manifest.get('format', 1) == 1 and own and own.get('guidance') != w
     width = run.denoiser.net.config.get(dict(actions='action_dim', cond='cond_dim').get(base), 0)
     if w == 1 or not width or run.cond_dropout or measured: return settings
     warn(f'{run.path}: guidance={w} is left out: no {base} were dropped in training (cond_dropout={run.cond_dropout}), so the network does '
