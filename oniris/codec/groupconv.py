@@ -67,7 +67,7 @@ class GroupState:
 # %% ../../nbs/51_groupconv.ipynb #1dd163cd
 class GroupCausalConv(nn.Module):
     """Each frame of a group from all frames of the group and the last `kernel_t - group` before it (after IV-VAE, 2411.06449), as two 2-D
-    convolutions. ValueError for a kernel shorter than a group or longer than two, for groups that are not whole, for shapes that do not fit"""
+    convolutions. ValueError for a kernel shorter than a group or longer than two, and for groups or shapes that do not fit"""
     def __init__(self,
         c_in: int,          # channels of a frame
         c_out: int,         # channels of a frame of the output
