@@ -22,7 +22,9 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     long_description=readme, long_description_content_type='text/markdown',
-    packages=find_packages(include=['oniris', 'oniris.*']), package_data={'oniris': ['assets/*', 'assets/*/*', 'assets/*/*/*']},
+    # package_dir makes an editable install put the clone on the path: the default finder of setuptools comes after the current
+    # directory, so that Python started beside a clone called oniris would import the clone's folder as an empty namespace package
+    package_dir={'': '.'}, packages=find_packages(include=['oniris', 'oniris.*']), package_data={'oniris': ['assets/*', 'assets/*/*', 'assets/*/*/*']},
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Developers', 'Intended Audience :: Science/Research',

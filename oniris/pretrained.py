@@ -156,9 +156,10 @@ def local_folder(
     folder = Path(path)
     if folder.is_dir(): return folder
     if str(path) in (runs := bundled_runs()): return runs[str(path)]
-    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(path)):
-        raise FileNotFoundError(f'{path}: no such directory, and no run that comes with oniris ({", ".join(runs)})')
+    hub = re.fullmatch(r'hf:([\w.-]+/[\w.-]+)', str(path))
+    if not hub:
+        raise FileNotFoundError(f'{path}: no such directory, and no run that comes with oniris ({", ".join(runs)}); a hub: hf:owner/name')
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(str(path), allow_patterns=list(files)))
+    try: return Path(snapshot_download(hub[1], allow_patterns=list(files)))
     except Exception as e:
-        raise FileNotFoundError(f'{path}: no such directory, and the hub gave no such repository ({type(e).__name__}: {e})') from e
+        raise FileNotFoundError(f'{path}: the hub gave no such repository ({type(e).__name__}: {e})') from e

@@ -3,8 +3,8 @@ import shutil, tempfile
 from pathlib import Path
 import h5py, numpy as np, pytest
 from PIL import Image
-from oniris.data.films import (as_size, film_frames, film_kind, film_length, film_sha256, fit, frame_rate, gif_frames, picture_frames,
-                               read_film, resample, video_frames)
+from oniris.data.films import as_size, film_frames, film_kind, fit, frame_rate, gif_frames, picture_frames, read_film, resample, video_frames
+from oniris.data.folders import film_length, film_sha256
 from oniris.frames import gif_bytes, save_gif
 from oniris.games.csgo import csgo_actions, csgo_frames, csgo_vector, save_csgo
 
@@ -46,6 +46,11 @@ def test_cut_mp4(tmp_path, front, share):
     data = film_bytes(moving(), **(dict(movflags='faststart') if front else {}))
     (tmp_path/'a.mp4').write_bytes(data[:int(share * len(data))])
     fails(lambda: list(video_frames(tmp_path/'a.mp4')), 'cut off')
+
+def test_mp4_whose_index_was_never_written(tmp_path):
+    data = film_bytes(moving())
+    (tmp_path/'a.mp4').write_bytes(data[:data.index(b'moov') - 4])  # all boxes are whole, as after a recorder that was killed
+    fails(lambda: list(video_frames(tmp_path/'a.mp4')), 'cut off: its index')
 
 @pytest.mark.parametrize('share', [.5, .9])
 def test_cut_webm_and_avi(tmp_path, share):

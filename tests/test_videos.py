@@ -9,7 +9,8 @@ from oniris.data.captions import embed_captions, read_actions, save_clips, text_
 from oniris.data.clips import Clips
 from oniris.data.dataset import Writer
 from oniris.data.spaces import describe_space
-from oniris.data.videos import BrokenFilms, ensure_dataset, estimate_bytes, find_films, import_summary, import_videos, oniris_import
+from oniris.data.folders import estimate_bytes, find_films
+from oniris.data.videos import BrokenFilms, ensure_dataset, import_summary, import_videos, oniris_import
 from oniris.frames import save_gif
 from oniris.games.csgo import csgo_actions, csgo_names, csgo_vector, save_csgo
 
@@ -152,6 +153,8 @@ def test_folders_of_pictures(tmp_path):
     clips = Clips(go(tmp_path/'films', labels=True))
     assert [r['file'] for r in clips.about['films']] == ['run/c', 'walk/a', 'walk/b'] and clips.about['labels'] == ['run', 'walk'] and len(clips) == 6
     assert len(Clips(go(tmp_path/'films'/'run'/'c'))) == 2
+    for k in 'run/c', 'walk/a', 'walk/b': (tmp_path/'films'/f'{k}.txt').write_text(k)
+    assert Clips(go(tmp_path/'films'))[0]['caption'] == 'run/c'
 
 def test_counter_strike_with_keys_and_mouse(tmp_path):
     g = np.random.default_rng(0)
@@ -241,7 +244,7 @@ def test_save_clips(tmp_path):
 def test_estimate(films, monkeypatch):
     assert estimate_bytes(films, [f'f{i}.gif' for i in range(4)], (10, 10)) == (96, 96 * 300)
     monkeypatch.setattr(videos, 'estimate_bytes', lambda *a: (10**6, 10**6 * 64 * 64 * 3))
-    with pytest.warns(UserWarning, match='12 GB'): go(films)
+    with pytest.warns(UserWarning, match='12.3 GB'): go(films)
 
 def test_ensure_dataset(films):
     made = ensure_dataset(films, frames=6, size=16, quiet=True)
@@ -262,6 +265,12 @@ def test_command(films, capsys):
     with pytest.raises(SystemExit, match='no such folder'): oniris_import(str(films/'nowhere'), 'x')
     with pytest.raises(SystemExit, match='is not in'): oniris_import('minari:nothing-v0', 'x')
     with pytest.raises(SystemExit, match='data: expected'): oniris_import()
+
+def test_digits_need_no_data(tmp_path, capsys):
+    oniris_import('digits:6', str(tmp_path/'d'), size='32', embed='words')
+    clips = Clips(tmp_path/'d', verify=True)
+    assert len(clips) == 6 and clips.cond_dim == 128 and ' moves ' in clips[0]['caption'] and clips[0]['caption'] in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='expected digits:N'): oniris_import('digits:many', str(tmp_path/'e'))
 
 def test_command_line(films):
     import subprocess, sys

@@ -153,7 +153,7 @@ export function mount(el, link) {
     options(evals, [...new Set([1, 2, 3, 4, 6, 8, 16, s.steps])].sort((a, b) => a - b), s.steps);
     options(starts, [...Array(about.starts).keys()], s.start);
     beside.hidden = !s.compare;
-    dreamSays.textContent = `the dream, frame ${s.frame}${s.action ? ' · ' + s.action : ''}`;
+    dreamSays.textContent = `the dream, frame ${s.frame}${s.action ? ' · ' + s.action : ''}${s.ended ? ' · ' + s.ended : ''}`;
     gameSays.textContent = s.over ? 'the game: over' : 'the game, same keys';
     status.textContent = `${s.fps.toFixed(1)} frames/s of ${(about.fps * s.speed).toFixed(1)} · ${(1000 * s.cost).toFixed(0)} ms to dream a frame · ` +
       `${s.steps} evaluation${s.steps === 1 ? '' : 's'} a frame · ${about.device}`;

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shuffle_down', 'shuffle_up', 'averaging', 'each_frame', 'unit', 'Residual', 'Change', 'Shuffle', 'Layers', 'widths',
-           'encoder', 'decoder', 'VAECache', 'count_convs', 'VAE']
+           'encoder', 'decoder', 'VAECache', 'count_convs', 'soft_clamp', 'VAE']
 
 # %% ../../nbs/52_vae.ipynb #7f80b60d
 from itertools import repeat
@@ -16,44 +16,52 @@ from einops import rearrange
 from fastcore.basics import patch
 from ..core import check_shape
 from ..nn.mp import pixel_norm
-from .codec import Codec, rms_norm
+from .codec import Codec, unit_latents
 from .groupconv import GroupCausalConv, GroupState, to_frames, whole_groups
 
 # %% ../../nbs/52_vae.ipynb #b622dcec
-def shuffle_down(x: Tensor,  # `b j (g r c) h w`: groups of g r frames
-                 group: int, # g: frames of a group afterwards
-                 time=1,     # r: frames that become one
-                 space=1,    # p: pixels that become one, along each side
-                ) -> Tensor: # `b j (g c r p p) h/p w/p`, the channels innermost in memory
+def shuffle_down(
+    x: Tensor,  # `b j (g r c) h w`: groups of g r frames
+    group: int, # g: frames of a group afterwards
+    time=1,     # r: frames that become one
+    space=1,    # p: pixels that become one, along each side
+) -> Tensor:    # `b j (g c r p p) h/p w/p`, the channels innermost in memory
     "Blocks of r frames of p x p pixels become channels of one"
     if time == space == 1: return x
     y = rearrange(x, 'b j (g r c) (h p) (w q) -> b j h w (g c r p q)', g=group, r=time, p=space, q=space)
     return y.contiguous().movedim(-1, 2)
 
-def shuffle_up(x: Tensor,  # `b j (g c r p p) h w`
-               group: int, # g: frames of a group before
-               time=1,     # r: frames that one becomes
-               space=1,    # p: pixels that one becomes, along each side
-              ) -> Tensor: # `b j (g r c) h*p w*p`: groups of g r frames
+def shuffle_up(
+    x: Tensor,  # `b j (g c r p p) h w`
+    group: int, # g: frames of a group before
+    time=1,     # r: frames that one becomes
+    space=1,    # p: pixels that one becomes, along each side
+) -> Tensor:    # `b j (g r c) h*p w*p`: groups of g r frames
     "The inverse of `shuffle_down`"
     if time == space == 1: return x
     y = rearrange(x, 'b j (g c r p q) h w -> b j (h p) (w q) (g r c)', g=group, r=time, p=space, q=space)
     return y.contiguous().movedim(-1, 2)
 
 # %% ../../nbs/52_vae.ipynb #8abea901
-def averaging(c_in, c_out) -> Tensor: # `c_out c_in`
+def averaging(
+    c_in: int,
+    c_out: int,
+) -> Tensor: # `c_out c_in`
     "Each output is the mean of a run of inputs, or where there are more outputs than inputs, a copy of one"
     return F.adaptive_avg_pool1d(torch.eye(c_in)[:, None], c_out)[:, 0].T.contiguous()
 
 # %% ../../nbs/52_vae.ipynb #8f7ceb96
-def each_frame(f,              # function of the last dimension
-               x: Tensor,      # `b j (g c) h w`
-               group: int,     # g
-              ) -> Tensor:     # `b j (g c') h w`
+def each_frame(
+    f,          # function of the last dimension
+    x: Tensor,  # `b j (g c) h w`
+    group: int, # g
+) -> Tensor:    # `b j (g c') h w`
     "f of the channels of each pixel of each frame"
     return f(x.movedim(2, -1).unflatten(-1, (group, -1))).flatten(-2).movedim(-1, 2)
 
-def unit(x: Tensor) -> Tensor: # `... c`
+def unit(
+    x: Tensor, # `... c`
+) -> Tensor:   # the same shape
     "x / rms(x) over the channels"
     return pixel_norm(x, -1)
 
@@ -61,16 +69,17 @@ def unit(x: Tensor) -> Tensor: # `... c`
 class Residual(nn.Module):
     "x + conv(silu(conv(x / rms(x)))) with group-causal convolutions; the identity at the start"
     def __init__(self,
-                 channels,  # of a frame
-                 **conv,    # of `GroupCausalConv`: `group`, `kernel`, `kernel_t`
-                ):
+        channels, # of a frame
+        **conv,   # of `GroupCausalConv`: `group`, `kernel`, `kernel_t`
+    ):
         super().__init__()
         self.a, self.b = GroupCausalConv(channels, channels, **conv), GroupCausalConv(channels, channels, **conv)
         for p in self.b.parameters(): nn.init.zeros_(p)
+
     def forward(self,
-                x: Tensor, # `b j (g c) h w`
-                states,    # iterator over the states of the convolutions to come, or over None
-               ) -> Tensor: # the same shape
+        x: Tensor, # `b j (g c) h w`
+        states,    # iterator over the states of the convolutions to come, or over None
+    ) -> Tensor:   # the same shape
         y = each_frame(unit, x, self.a.group)
         return x + self.b.groups(F.silu(self.a.groups(y, next(states))), next(states))
 
@@ -78,15 +87,20 @@ class Residual(nn.Module):
 class Change(nn.Module):
     "S x + conv(silu(x / rms(x))): another number of channels; an averaging of channels at the start"
     def __init__(self,
-                 c_in, c_out, # channels of a frame
-                 raw=False,   # the input is data, whose magnitude matters: convolved as it is
-                 **conv,      # of `GroupCausalConv`: `group`, `kernel`, `kernel_t`
-                ):
+        c_in,      # channels of a frame
+        c_out,     # channels of a frame, afterwards
+        raw=False, # the input is data, whose magnitude matters: convolved as it is
+        **conv,    # of `GroupCausalConv`: `group`, `kernel`, `kernel_t`
+    ):
         super().__init__()
         self.raw, self.conv = raw, GroupCausalConv(c_in, c_out, **conv)
         self.S = nn.Parameter(averaging(c_in, c_out))
         for p in self.conv.parameters(): nn.init.zeros_(p)
-    def forward(self, x: Tensor, states) -> Tensor: # as `Residual`: `b j (g c) h w` -> `b j (g c') h w`
+
+    def forward(self,
+        x: Tensor, # `b j (g c) h w`
+        states,    # as of `Residual`
+    ) -> Tensor:   # `b j (g c') h w`
         g = self.conv.group
         y = x if self.raw else F.silu(each_frame(unit, x, g))
         return each_frame(lambda v: F.linear(v, self.S), x, g) + self.conv.groups(y, next(states))
@@ -94,9 +108,13 @@ class Change(nn.Module):
 # %% ../../nbs/52_vae.ipynb #6619c0f3
 class Shuffle(nn.Module):
     "`shuffle_down` or `shuffle_up` as a layer"
-    def __init__(self, f, *args):
+    def __init__(self,
+        f,     # which
+        *args, # `group`, `time`, `space`
+    ):
         super().__init__()
         self.f, self.args = f, args
+
     def forward(self, x: Tensor, states) -> Tensor: return self.f(x, *self.args)
 
 class Layers(nn.ModuleList):
@@ -106,14 +124,20 @@ class Layers(nn.ModuleList):
         return x
 
 # %% ../../nbs/52_vae.ipynb #6c2ba24f
-def widths(channels) -> list: # (3, ..., latent) -> a number for each level
+def widths(
+    channels, # (3, ..., latent)
+) -> list:    # a number for each level
     "A level is as wide as the larger of the channel counts on its two sides"
     return [max(pair) for pair in zip(channels, channels[1:])]
 
-def encoder(channels, time_strides, space_strides, num_blocks, # of each level
-            latent, # channels at the end
-            conv,   # group -> arguments of `GroupCausalConv`
-           ) -> Layers:
+def encoder(
+    channels,      # of the video, between the levels, of the latents
+    time_strides,  # of each level
+    space_strides, # of each level
+    num_blocks,    # of each level
+    latent,        # channels at the end
+    conv,          # group -> arguments of `GroupCausalConv`
+) -> Layers:
     "Level by level: frames and pixels become channels, `Change` to the level's width, residual blocks; then `Change` to the latent"
     layers, c, g = Layers(), channels[0], math.prod(time_strides)
     for i, (t, s, n, width) in enumerate(zip(time_strides, space_strides, num_blocks, widths(channels))):
@@ -126,7 +150,13 @@ def encoder(channels, time_strides, space_strides, num_blocks, # of each level
     return layers
 
 # %% ../../nbs/52_vae.ipynb #100af254
-def decoder(channels, time_strides, space_strides, num_blocks, conv) -> Layers: # as `encoder`
+def decoder(
+    channels,      # all as of `encoder`
+    time_strides,
+    space_strides,
+    num_blocks,
+    conv,
+) -> Layers:
     "Its mirror image, up to the features of the first level, of which the pixels will be made"
     w, g = widths(channels), 1
     layers = Layers([Change(channels[-1], w[-1], raw=True, **conv(g))])
@@ -142,31 +172,44 @@ def decoder(channels, time_strides, space_strides, num_blocks, conv) -> Layers: 
 class VAECache:
     "What the convolutions of one stream remember, of one that is encoded or of one that is decoded; `copy.deepcopy` branches it"
     def __init__(self): self.side, self.states = None, []
+
     def open(self,
-             side: str, # 'encode' or 'decode'
-             n: int,    # convolutions of that side
-            ):          # iterator over their states. ValueError if the cache is of the other side or of another network
+        side: str, # 'encode' or 'decode'
+        n: int,    # convolutions of that side
+    ):             # iterator over their states
+        "ValueError if the cache is of the other side or of another network"
         if self.side is None: self.side, self.states = side, [GroupState() for _ in range(n)]
         if (self.side, len(self.states)) != (side, n):
-            raise ValueError(f'cache: expected a new one or one that began with {side} of {n} convolutions, given one that began with {self.side} of {len(self.states)}')
+            raise ValueError(f'cache: expected a new one or one that began with {side} of {n} convolutions, '
+                             f'got one that began with {self.side} of {len(self.states)}')
         return iter(self.states)
 
 def count_convs(*modules) -> int: return sum(isinstance(m, GroupCausalConv) for top in modules for m in top.modules())
+
+# %% ../../nbs/52_vae.ipynb #868114be
+def soft_clamp(
+    v: Tensor, # any shape
+    lo: float, # bounds, which are never quite reached
+    hi: float,
+) -> Tensor:
+    "lo + softplus(u - lo), u = hi - softplus(hi - v): inside, v; everywhere, a slope (PETS, 1805.12114). ValueError unless lo < hi"
+    if not lo < hi: raise ValueError(f'lo, hi: expected lo < hi, got {lo} and {hi}')
+    return lo + F.softplus(hi - F.softplus(hi - v) - lo)
 
 # %% ../../nbs/52_vae.ipynb #d711ae61
 class VAE(Codec):
     """A group-causal autoencoder of videos, with one more channel count than levels.
     ValueError for counts that do not fit together, for sides that `factor` does not divide and for frames that make no whole latents"""
     def __init__(self,
-                 channels=(3, 32, 64, 8),   # of the video, between the levels, of the latents
-                 time_strides=(1, 2, 2),    # of each level: frames that become one
-                 space_strides=(2, 2, 1),   # of each level: pixels that become one, along each side
-                 num_blocks=1,              # residual blocks of each level: a number, or one for each
-                 kernel_t=2,                # groups that a convolution sees: from 1, only its own, to 2
-                 kernel=3,                  # in space: odd
-                 latents='rms',             # or 'gaussian'
-                 logvar_range=(-10., 2.),   # of a pixel's log variance
-                ):
+        channels=(3, 32, 64, 8),  # of the video, between the levels, of the latents
+        time_strides=(1, 2, 2),   # of each level: frames that become one
+        space_strides=(2, 2, 1),  # of each level: pixels that become one, along each side
+        num_blocks=1,             # residual blocks of each level: a number, or one for each
+        kernel_t=2,               # groups that a convolution sees: from 1, only its own, to 2
+        kernel=3,                 # in space: odd
+        latents='rms',            # or 'gaussian'
+        logvar_range=(-10., 2.),  # of a pixel's log variance
+    ):
         channels, times, spaces = tuple(channels), tuple(time_strides), tuple(space_strides)
         blocks = (num_blocks,) * len(times) if isinstance(num_blocks, int) else tuple(num_blocks)
         _check_levels(channels, times, spaces, blocks, kernel_t, latents)
@@ -181,9 +224,11 @@ class VAE(Codec):
         # The last step up: a group of frames of the first level becomes pixels, and for each of these a log variance
         self.group, width, n = math.prod(times[1:]), widths(channels)[0], times[0] * spaces[0] ** 2
         self.to_mean, self.to_logvar = Change(width, channels[0] * n, **conv(self.group)), nn.Linear(width, n)
-        nn.init.zeros_(self.to_logvar.weight); nn.init.zeros_(self.to_logvar.bias)
+        nn.init.zeros_(self.to_logvar.weight)
+        nn.init.zeros_(self.to_logvar.bias)
         self.convs = dict(encode=count_convs(self.encoder), decode=count_convs(self.decoder, self.to_mean))
-        self.register_buffer('mean', torch.zeros(channels[-1], 1, 1)); self.register_buffer('std', torch.ones(channels[-1], 1, 1))
+        self.register_buffer('mean', torch.zeros(channels[-1], 1, 1))
+        self.register_buffer('std', torch.ones(channels[-1], 1, 1))
 
     def new_cache(self) -> VAECache: return VAECache()
 
@@ -191,20 +236,26 @@ class VAE(Codec):
 
     def _encode(self, video, cache):
         size = check_shape(video, 'b t c H W', 'video', c=self.c_video)
-        if not video.is_floating_point(): raise TypeError(f'video: expected floats in [-1,1], given {video.dtype}')
-        whole_groups(size['t'], self.time_stride, 'video')
-        if size['H'] % self.factor or size['W'] % self.factor: raise ValueError(f"video: expected sides that {self.factor} divides, given {size['H']}x{size['W']}")
-        return self.encoder(rearrange(video, 'b (j g) c h w -> b j (g c) h w', g=self.time_stride), self._states('encode', cache))
+        if not video.is_floating_point(): raise TypeError(f'video: expected floats in [-1,1], got {video.dtype}')
+        self.check_video((size['H'], size['W']), size['t'])
+        groups = rearrange(video, 'b (j g) c h w -> b j (g c) h w', g=self.time_stride)
+        return self.encoder(groups, self._states('encode', cache))
 
-    def posterior(self, video: Tensor, cache: VAECache = None): # `b t 3 H W` -> two of `b t/p c h w`
+    def posterior(self,
+        video: Tensor,         # `b t 3 H W` in [-1,1]
+        cache: VAECache=None,  # of the frames before
+    ):                         # two of `b t/p c h w`
         "Mean and log variance of gaussian latents; ValueError if they are not"
-        if self.latents != 'gaussian': raise ValueError(f"posterior: expected a VAE with latents='gaussian', given one with {self.latents!r}")
+        if self.latents != 'gaussian': raise ValueError(f"posterior: expected a VAE with latents='gaussian', got one with {self.latents!r}")
         mean, logvar = self._encode(video, cache).chunk(2, 2)
-        return mean, logvar.clamp(-20, 10)
+        return mean, soft_clamp(logvar, -20., 10.)
 
-    def encode(self, video: Tensor, cache: VAECache = None) -> Tensor: # `b t 3 H W` in [-1,1] -> `b t/p c h w`
+    def encode(self,
+        video: Tensor,         # `b t 3 H W` in [-1,1]
+        cache: VAECache=None,  # of the frames before
+    ) -> Tensor:               # `b t/p c h w`
         "Latents, or their means if they are gaussian; with a cache, of frames that follow those of the call before"
-        return self.posterior(video, cache)[0] if self.latents == 'gaussian' else _sphere(self._encode(video, cache))
+        return self.posterior(video, cache)[0] if self.latents == 'gaussian' else unit_latents(self._encode(video, cache))
 
     def _features(self, z, cache):
         check_shape(z, 'b t c h w', 'z', c=self.channels)
@@ -215,30 +266,43 @@ class VAE(Codec):
         t, s = self.config['time_strides'][0], self.config['space_strides'][0]
         return to_frames(shuffle_up(x, self.group, t, s), self.time_stride)
 
-    def decode(self, z: Tensor, cache: VAECache = None): # `b t c h w` -> `b p*t 3 H W`, in [-1,1] or a little beyond, and `b p*t 1 H W`
+    def decode(self,
+        z: Tensor,             # `b t c h w`
+        cache: VAECache=None,  # of the latents before
+    ):                         # `b p*t 3 H W`, in [-1,1] or a little beyond, and `b p*t 1 H W`
         "Mean and log variance of every pixel; with a cache, of latents that follow those of the call before"
         x, states = self._features(z, cache)
-        logvar = each_frame(lambda v: self.to_logvar(F.silu(unit(v))), x, self.group).clamp(*self.logvar_range)
-        return self._frames(self.to_mean(x, states)), self._frames(logvar)
+        logvar = each_frame(lambda v: self.to_logvar(F.silu(unit(v))), x, self.group)
+        return self._frames(self.to_mean(x, states)), soft_clamp(self._frames(logvar), *self.logvar_range)
 
 # %% ../../nbs/52_vae.ipynb #30002ec8
-def _sphere(z): return rms_norm(z.flatten(0, 1)).unflatten(0, z.shape[:2]) # `b t c h w`: unit magnitude at each position
-
 @torch.no_grad()
 def _almost_certain(change): # of gaussian latents: the means begin as averages of everything, the variances as e^-4 everywhere
     n = len(change.S) // 2
-    change.S[:n] = averaging(change.S.shape[1], n); change.S[n:] = 0
+    change.S[:n], change.S[n:] = averaging(change.S.shape[1], n), 0
     change.conv.own.bias[n:] = -4
 
 def _check_levels(channels, times, spaces, blocks, kernel_t, latents):
     "What `VAE` accepts"
     if not len(channels) - 1 == len(times) == len(spaces) == len(blocks) > 0:
         raise ValueError('channels, time_strides, space_strides, num_blocks: expected one more channel count than strides and blocks, '
-                         f'given {len(channels)}, {len(times)}, {len(spaces)}, {len(blocks)} of them')
+                         f'got {len(channels)}, {len(times)}, {len(spaces)}, {len(blocks)} of them')
     for name, v, low in ('channels', channels, 1), ('time_strides', times, 1), ('space_strides', spaces, 1), ('num_blocks', blocks, 0):
-        if any(not isinstance(n, int) or n < low for n in v): raise ValueError(f'{name}: expected whole numbers of at least {low}, given {v}')
-    if not 1 <= kernel_t <= 2: raise ValueError(f'kernel_t: expected 1 to 2 groups, given {kernel_t}')
-    if latents not in ('rms', 'gaussian'): raise ValueError(f"latents: expected 'rms' or 'gaussian', given {latents!r}")
+        if any(not isinstance(n, int) or n < low for n in v): raise ValueError(f'{name}: expected whole numbers of at least {low}, got {v}')
+    if not 1 <= kernel_t <= 2: raise ValueError(f'kernel_t: expected 1 to 2 groups, got {kernel_t}')
+    if latents not in ('rms', 'gaussian'): raise ValueError(f"latents: expected 'rms' or 'gaussian', got {latents!r}")
+
+# %% ../../nbs/52_vae.ipynb #00e0a67b
+@patch
+def sample(
+    self: VAE,
+    video: Tensor, # `b t 3 H W` in [-1,1]
+    noise=None,    # `b t/p c h w`, standard normal; drawn if not given
+):                 # three of `b t/p c h w`
+    "z = mean + exp(logvar/2) n, and the mean and the log variance (1312.6114). ValueError unless latents are gaussian"
+    mean, logvar = self.posterior(video)
+    noise = torch.randn_like(mean) if noise is None else noise.to(mean)
+    return mean + (logvar / 2).exp() * noise, mean, logvar
 
 # %% ../../nbs/52_vae.ipynb #560634f0
 @torch.no_grad()
@@ -250,74 +314,93 @@ def _stream(f, like, cache, chunks, out):
         except ValueError as e: raise ValueError(f'chunk {i}: {e}') from e
         n, at = at, at + y.shape[1]
         if out is None: parts.append(y)
-        elif at > out.shape[1]: raise ValueError(f'out: expected room for at least {at}, up to the end of chunk {i}, given {out.shape[1]}')
+        elif at > out.shape[1]: raise ValueError(f'out: expected room for at least {at}, up to the end of chunk {i}, got {out.shape[1]}')
         else: out[:, n:at] = y if torch.is_tensor(out) else y.cpu().numpy()
-    if not at: raise ValueError('chunks: expected at least one, given none')
+    if not at: raise ValueError('chunks: expected at least one, got none')
     return torch.cat(parts, 1) if out is None else out[:, :at]
 
 @patch
-def encode_stream(self: VAE,
-                  chunks,    # iterable of `b t 3 H W`, each t a multiple of the time stride
-                  out=None,  # `b T c h w`, a tensor or array of floats to write into, anywhere; a new tensor if None
-                 ):          # `b t c h w`: `encode` of the whole; a view of `out`
+def encode_stream(
+    self: VAE,
+    chunks,   # iterable of `b t 3 H W`, each t a multiple of the time stride
+    out=None, # `b T c h w`, a tensor or array of floats to write into, anywhere; a new tensor if None
+):            # `b t c h w`: `encode` of the whole; a view of `out`
     "Latents of a video of any length, in the memory of one chunk. ValueError if a chunk ends inside a group, or if `out` is too short"
     return _stream(self.encode, self.mean, self.new_cache(), chunks, out)
 
 @patch
-def decode_stream(self: VAE,
-                  chunks,    # iterable of `b t c h w`, as `encode` makes them
-                  out=None,  # `b T 3 H W`, a tensor or array of floats to write into, anywhere; a new tensor if None
-                 ):          # `b t 3 H W`: the mean of `decode` of the whole; a view of `out`
+def decode_stream(
+    self: VAE,
+    chunks,   # iterable of `b t c h w`, as `encode` makes them
+    out=None, # `b T 3 H W`, a tensor or array of floats to write into, anywhere; a new tensor if None
+):            # `b t 3 H W`: the mean of `decode` of the whole; a view of `out`
     "The video of any number of latents, in the memory of one chunk. ValueError if `out` is too short"
     return _stream(lambda z, cache: self.decode(z, cache)[0], self.mean, self.new_cache(), chunks, out)
 
 # %% ../../nbs/52_vae.ipynb #76d854a9
 @patch
-def normalize(self: VAE, z: Tensor) -> Tensor: # `b t c h w`
+def normalize(
+    self: VAE,
+    z: Tensor, # `b t c h w`
+) -> Tensor:   # the same shape
     "(z - mean) / std of each channel, as `fit_latents` found them; 0 and 1 before"
     return (z - self.mean) / self.std
 
 @patch
-def denormalize(self: VAE, z: Tensor) -> Tensor: # `b t c h w`
+def denormalize(
+    self: VAE,
+    z: Tensor, # `b t c h w`
+) -> Tensor:   # the same shape
     "The inverse of `normalize`"
     return z * self.std + self.mean
 
 @patch
 @torch.no_grad()
-def fit_latents(self: VAE,
-                videos, # iterable of `b t 3 H W`, each with a beginning of its own
-               ) -> VAE:
-    "Mean and standard deviation of each channel of the latents, for `normalize`. ValueError if there are no videos, or if a channel is constant"
+def fit_latents(
+    self: VAE,
+    videos, # iterable of `b t 3 H W`, each with a beginning of its own
+) -> VAE:
+    "Mean and deviation of each channel of the latents, for `normalize`. ValueError if there are no videos, or if a channel is constant"
     n, total, square = 0, 0, 0
     for video in videos:
         z = self.encode(video.to(self.mean)).double()
-        n, total, square = n + z[:, :, 0].numel(), total + z.sum((0, 1, 3, 4)), square + z.square().sum((0, 1, 3, 4))
-    if not n: raise ValueError('videos: expected at least one, given none')
-    mean, std = total / n, (square / n - (total / n) ** 2).clamp(min=0).sqrt()
-    if (std < 1e-6).any(): raise ValueError(f'videos: channels {(std < 1e-6).nonzero().flatten().tolist()} of their latents are constant')
-    self.mean.copy_(mean[:, None, None]); self.std.copy_(std[:, None, None])
+        n += z[:, :, 0].numel()
+        total = total + z.sum((0, 1, 3, 4))
+        square = square + z.square().sum((0, 1, 3, 4))
+    if not n: raise ValueError('videos: expected at least one, got none')
+    mean = total / n
+    std = (square / n - mean ** 2).clamp(min=0).sqrt()
+    constant = (std < 1e-6).nonzero().flatten().tolist()
+    if constant: raise ValueError(f'videos: channels {constant} of their latents are constant')
+    self.mean.copy_(mean[:, None, None])
+    self.std.copy_(std[:, None, None])
     return self
 
 # %% ../../nbs/52_vae.ipynb #77b3bd2e
 @patch
-def project(self: VAE, z: Tensor) -> Tensor: # `b t c h w`
+def project(
+    self: VAE,
+    z: Tensor, # `b t c h w`
+) -> Tensor:   # the same shape
     "The normalised latent of unit magnitude in the direction of `z`; `z` itself if latents are gaussian"
-    return self.normalize(_sphere(self.denormalize(z))) if self.latents == 'rms' else z
+    return self.normalize(unit_latents(self.denormalize(z))) if self.latents == 'rms' else z
 
 @patch
 @torch.no_grad()
-def to_latents(self: VAE,
-               video: Tensor,           # `b t 3 H W` in [-1,1]
-               cache: VAECache = None,  # of the frames before
-              ) -> Tensor:              # `b t/p c h w`
+def to_latents(
+    self: VAE,
+    video: Tensor,         # `b t 3 H W` in [-1,1]
+    cache: VAECache=None,  # of the frames before
+) -> Tensor:               # `b t/p c h w`
     "normalize(encode(video))"
     return self.normalize(self.encode(video, cache))
 
 @patch
 @torch.no_grad()
-def to_video(self: VAE,
-             z: Tensor,               # `b t c h w`
-             cache: VAECache = None,  # of the latents before
-            ) -> Tensor:              # `b p*t 3 H W` in [-1,1]
+def to_video(
+    self: VAE,
+    z: Tensor,             # `b t c h w`
+    cache: VAECache=None,  # of the latents before
+) -> Tensor:               # `b p*t 3 H W` in [-1,1]
     "The mean that `decode` makes of denormalize(z), without what only the variance needs"
     return self._frames(self.to_mean(*self._features(self.denormalize(z), cache))).clamp(-1, 1)

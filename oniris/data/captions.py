@@ -6,7 +6,7 @@
 __all__ = ['unit', 'word_encoder', 'text_encoder', 'read_lines', 'read_actions', 'Beside', 'embedder_name', 'read_beside',
            'embed_captions', 'save_clips']
 
-# %% ../../nbs/35_captions.ipynb #c45ec38b
+# %% ../../nbs/35_captions.ipynb #85268a37
 import csv, hashlib, json, sys
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from .clips import Clips
 from .dataset import Writer
 from .spaces import action_vectors, describe_space, space_from
 
-# %% ../../nbs/35_captions.ipynb #ea7f6e69
+# %% ../../nbs/35_captions.ipynb #3731d613
 def unit(
     v, # (... e)
 ) -> np.ndarray:  # float32 (... e)
@@ -28,7 +28,7 @@ def unit(
     size = np.sqrt((v ** 2).mean(-1, keepdims=True))
     return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
 
-# %% ../../nbs/35_captions.ipynb #f227419a
+# %% ../../nbs/35_captions.ipynb #72ee4b9e
 def word_encoder(
     dim: int=128,  # e, the width of the vectors
 ):                 # texts -> float32 (n e)
@@ -40,7 +40,7 @@ def word_encoder(
         return unit(np.stack([sum((word(i, w) for i, w in enumerate(row)), np.zeros(dim)) for row in words]))
     return encode
 
-# %% ../../nbs/35_captions.ipynb #46ee06ad
+# %% ../../nbs/35_captions.ipynb #49d43672
 def text_encoder(
     model: str='bert-base-uncased', # an encoder's name on the Hugging Face hub, a directory, 'words', or 'words:64' for vectors of 64
     device=None,                    # where it computes
@@ -65,7 +65,7 @@ def text_encoder(
         return unit(((last * words).sum(1) / words.sum(1).clamp(min=1)).cpu().numpy())
     return encode
 
-# %% ../../nbs/35_captions.ipynb #eb315c44
+# %% ../../nbs/35_captions.ipynb #36afef40
 def read_lines(
     path, # a .jsonl file
 ) -> tuple: # the head, a dict without a 'file' in the first line; the lines by file
@@ -85,7 +85,7 @@ def read_lines(
         lines[d['file']] = d
     return head, lines
 
-# %% ../../nbs/35_captions.ipynb #56746564
+# %% ../../nbs/35_captions.ipynb #9d4bfa82
 def _numbers(file):
     "The rows of a .npy or .csv file: whole numbers (n) or vectors (n a)."
     try:
@@ -118,7 +118,7 @@ def read_actions(
         v = v.astype(int)
     return space, {films[0]: dict(file=films[0], actions=v.tolist())}
 
-# %% ../../nbs/35_captions.ipynb #54da75a0
+# %% ../../nbs/35_captions.ipynb #551a850a
 class Beside(NamedTuple):
     "What a folder says about its films."
     space: dict     # description of the actions' space, or None
@@ -135,12 +135,12 @@ class Beside(NamedTuple):
         said = [self.space, self.actions, self.captions, vectors]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-# %% ../../nbs/35_captions.ipynb #1d0eec31
+# %% ../../nbs/35_captions.ipynb #62d18288
 def _captions(folder, films, lines, text):
-    "film -> text: from captions.jsonl, else a.txt beside a.mp4, else one for all."
+    "film -> text: from captions.jsonl, else a.txt beside a.mp4 (or beside the folder a), else one for all."
     found = {k: d['caption'] for k, d in lines.items() if 'caption' in d}
     for k in films if not found else ():
-        file = (folder/k).with_suffix('.txt')
+        file = folder/f'{k}.txt' if (folder/k).is_dir() else (folder/k).with_suffix('.txt')
         if file.is_file(): found[k] = file.read_text('utf-8').strip()
     if text is not None:
         if found: raise ValueError(f'text: expected one source of captions, but {next(iter(found))} has one of its own')
@@ -184,7 +184,7 @@ def embedder_name(
     "What a dataset remembers of the function that made its vectors."
     return embed if isinstance(embed, str) else getattr(embed, '__name__', 'a function')
 
-# %% ../../nbs/35_captions.ipynb #0bb81ba5
+# %% ../../nbs/35_captions.ipynb #69a179b1
 def read_beside(
     folder,             # where actions.jsonl and captions.jsonl may lie
     films: list,        # names of the films
@@ -213,7 +213,7 @@ def read_beside(
     if said and not space: width = len(action_vectors(next(iter(said.values())).get('actions'))[0])
     return Beside(space, int(width), said, captions or None, cond or None, about)
 
-# %% ../../nbs/35_captions.ipynb #22d8d60c
+# %% ../../nbs/35_captions.ipynb #a160e308
 def embed_captions(
     dataset,                        # a dataset's directory
     model: str='bert-base-uncased', # an encoder's name for `text_encoder`
@@ -235,7 +235,7 @@ def embed_captions(
         writer.add(**{k: clip[k] for k in (*fields, 'episode', 'first')}, cond=vectors[i])
     return writer.close()
 
-# %% ../../nbs/35_captions.ipynb #8dfc6c8d
+# %% ../../nbs/35_captions.ipynb #f3d35ab8
 def save_clips(
     path,                  # the dataset's directory
     frames,                # uint8 (n t h w) or (n t h w c)

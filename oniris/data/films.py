@@ -4,20 +4,18 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'FITS', 'VIDEOS', 'KINDS', 'gif_frames', 'video_frames', 'by_number', 'pictures_in', 'picture_frames',
-           'frame_rate', 'resample', 'as_size', 'fit', 'film_kind', 'Film', 'film_frames', 'read_film', 'film_length',
-           'film_sha256']
+           'frame_rate', 'resample', 'as_size', 'fit', 'film_kind', 'Film', 'film_frames', 'read_film']
 
-# %% ../../nbs/34_films.ipynb #4e358640
-import hashlib, re, tempfile
+# %% ../../nbs/34_films.ipynb #cd973366
+import re, tempfile
 from pathlib import Path
 from typing import NamedTuple
 import h5py
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
-from ..core import file_sha256
-from ..games.csgo import CSGO_FPS, csgo_frames
+from ..games.csgo import csgo_frames
 
-# %% ../../nbs/34_films.ipynb #c2b4fc8b
+# %% ../../nbs/34_films.ipynb #887996f7
 def _on(picture, back):
     "A picture as uint8 (h w 3), upright, what is transparent laid over `back`."
     if picture.mode.startswith('I'): # sixteen bits
@@ -39,19 +37,20 @@ def gif_frames(
             yield start, seconds, _on(picture, back)
             start += seconds
 
-# %% ../../nbs/34_films.ipynb #76db45f8
-def _boxes_end(f, size):
-    "Where the last box of an MP4 says it ends; `size` is the file's."
-    at = 0
+# %% ../../nbs/34_films.ipynb #d090493a
+def _boxes(f, size):
+    "The kinds of an MP4's boxes, and where the last one says it ends; `size` is the file's."
+    at, kinds = 0, []
     while at + 8 <= size:
         f.seek(at)
         head = f.read(16)
         length = int.from_bytes(head[:4], 'big')
         if length == 1: length = int.from_bytes(head[8:16], 'big')
-        if length == 0: return size # to the end, by its own word
-        if length < 8: return at    # no box: something else follows
+        if length == 0: length = size - at # to the end, by its own word
+        if length < 8: break               # no box: something else follows
+        kinds.append(head[4:8])
         at += length
-    return at
+    return kinds, at
 
 def _check_whole(path):
     "Raise ValueError for a file that ends before its own end."
@@ -60,13 +59,15 @@ def _check_whole(path):
         head, want = f.read(16), size
         f.seek(max(size - 64, 0))
         tail = f.read()
-        if head[4:8] == b'ftyp': want = _boxes_end(f, size)
+        if head[4:8] in (b'ftyp', b'mdat', b'moov', b'wide'):
+            kinds, want = _boxes(f, size)
+            if want <= size and b'moov' not in kinds: raise ValueError('the file is cut off: its index (moov) is missing')
     if head[:4] == b'RIFF' and int.from_bytes(head[4:8], 'little') < 2**32 - 1: want = 8 + int.from_bytes(head[4:8], 'little')
     if want > size: raise ValueError(f'the file is cut off: it has {size} of {want} bytes')
     mark = {b'GIF8': b';', b'\x89PNG': b'IEND\xaeB`\x82'}.get(head[:4], b'')
     if not tail.rstrip(b'\0').endswith(mark): raise ValueError('the file is cut off: its last mark is missing')
 
-# %% ../../nbs/34_films.ipynb #e203ff97
+# %% ../../nbs/34_films.ipynb #dd15ee92
 def _av():
     "PyAV, or an error that says how to get it."
     try: import av
@@ -86,7 +87,7 @@ def _upright(frame, oblong):
     picture = frame.to_ndarray(format='rgb24', width=round(frame.width * oblong), height=frame.height)
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
-# %% ../../nbs/34_films.ipynb #b1a14c0e
+# %% ../../nbs/34_films.ipynb #f1e8c7af
 def video_frames(
     path, # anything FFmpeg reads: .mp4, .webm, .mkv, .mov, .avi, .3gp, .mts, …
 ):
@@ -115,7 +116,7 @@ def video_frames(
         if promised and end < .99 * promised - 3 * longest:
             raise ValueError(f'the file is cut off: it ends after {end:.2f} s of the {promised:.2f} s that its header promises')
 
-# %% ../../nbs/34_films.ipynb #193a2da4
+# %% ../../nbs/34_films.ipynb #8b322f16
 PICTURES = '.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff'
 
 def by_number(name):
@@ -141,7 +142,7 @@ def picture_frames(
         except (OSError, SyntaxError, ValueError) as e: raise ValueError(f'{path.name} is no whole picture ({e})') from e
         yield i / fps, 1 / fps, frame
 
-# %% ../../nbs/34_films.ipynb #e5d2909e
+# %% ../../nbs/34_films.ipynb #d3a63126
 def frame_rate(
     starts,      # seconds at which the frames begin
     end: float,  # second at which the last one ends
@@ -152,7 +153,7 @@ def frame_rate(
     off = np.abs(starts - starts[0] - d * np.arange(len(starts)))
     return 1 / d if off.max() <= d / 2 else None
 
-# %% ../../nbs/34_films.ipynb #58b53d05
+# %% ../../nbs/34_films.ipynb #2bffa265
 def resample(
     shown,       # (start, seconds, frame) in order, as the readers yield them
     fps=None,    # frames a second; every frame once if not given
@@ -174,7 +175,7 @@ def resample(
             k += 1
         now, j = after, j + 1
 
-# %% ../../nbs/34_films.ipynb #664f66cd
+# %% ../../nbs/34_films.ipynb #b118015f
 def as_size(
     size,  # a side, (h, w), or a string such as '64' or '150x280'
 ) -> tuple:  # (h, w)
@@ -186,7 +187,7 @@ def as_size(
     if h < 1 or w < 1: raise ValueError(f"size: expected a side or HEIGHTxWIDTH, such as 64 or 150x280, got {size!r}")
     return h, w
 
-# %% ../../nbs/34_films.ipynb #2f353a30
+# %% ../../nbs/34_films.ipynb #a5b43c52
 FITS = 'crop', 'stretch', 'pad'
 
 def fit(
@@ -211,7 +212,7 @@ def fit(
     box = (W - bw) / 2, (H - bh) / 2, (W + bw) / 2, (H + bh) / 2
     return np.asarray(image.resize((w, h), Image.BOX, box=box))
 
-# %% ../../nbs/34_films.ipynb #e189579d
+# %% ../../nbs/34_films.ipynb #b30b2b7d
 VIDEOS = '.mp4 .webm .mkv .mov .avi .m4v .mpg .mpeg .ts .mts .m2ts .ogv .flv .wmv .3gp .3g2'.split()
 KINDS = 'animation', 'video', 'pictures', 'Counter-Strike'
 _NOT_FILMS = b'heic', b'heix', b'mif1', b'avif', b'M4A ', b'M4B '
@@ -249,7 +250,7 @@ def film_kind(
     if _is_video(head, ending): return 'video'
     return {'.gif': 'animation', '.apng': 'animation', '.hdf5': 'Counter-Strike'}.get(ending, 'video' if ending in VIDEOS else None)
 
-# %% ../../nbs/34_films.ipynb #e9ab0bad
+# %% ../../nbs/34_films.ipynb #2805850b
 class Film(NamedTuple):
     "A film that was read: its frames, and where they came from."
     frames: np.ndarray # uint8 (n h w 3)
@@ -272,7 +273,7 @@ def film_frames(
     if kind == 'Counter-Strike': return csgo_frames(path)
     raise ValueError(f'{Path(path).name}: expected a film, one of the kinds {KINDS}')
 
-# %% ../../nbs/34_films.ipynb #6d1b7175
+# %% ../../nbs/34_films.ipynb #fd7d8ee6
 def read_film(
     path,             # a video, an animation, a folder of pictures, or a file of Counter-Strike
     size=None,        # (h, w); the film's own if not given
@@ -307,32 +308,3 @@ def _pace(times):
     "Frames a second on average, and the even pace of a film if it has one; `times` are (start, seconds)."
     starts, end = [s for s, _ in times], sum(times[-1])
     return len(times) / (end - starts[0]), frame_rate(starts, end)
-
-# %% ../../nbs/34_films.ipynb #5287dfb7
-def film_length(
-    path,           # a film of any kind
-    fps=None,       # frames a second; the film's own if not given
-):  # frames, or None if it does not say
-    "How many frames a film has by its own word, without decoding it."
-    kind, pace = film_kind(path), None
-    try:
-        if kind == 'pictures': return len(pictures_in(path))
-        if kind == 'animation':
-            with Image.open(path) as film: count = film.n_frames
-        elif kind == 'Counter-Strike':
-            with h5py.File(path) as f: count, pace = sum(k.endswith('_x') for k in f), CSGO_FPS
-        else:
-            with _av().open(str(path)) as film:
-                stream = film.streams.video[0]
-                pace = float(stream.average_rate or 25)
-                seconds = _promised(stream) or (film.duration or 0) / 1e6
-                count = stream.frames or round(seconds * pace)
-    except (OSError, ValueError, IndexError, SyntaxError): return None
-    return round(count * fps / pace) if fps and pace else count or None
-
-def film_sha256(
-    path, # a film of any kind
-) -> str:
-    "The SHA-256 of a film's file, or of its pictures' in order."
-    if not Path(path).is_dir(): return file_sha256(path)
-    return hashlib.sha256(''.join(map(file_sha256, pictures_in(path))).encode()).hexdigest()

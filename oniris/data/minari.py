@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['minari_space', 'minari_root', 'import_minari', 'minari_summary']
 
-# %% ../../nbs/36a_minari.ipynb #a6ff123a
+# %% ../../nbs/36a_minari.ipynb #31c80633
 import json, os
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from .films import FITS, as_size, by_number, fit
 from .spaces import action_vector, describe_space
 from .windows import last_stretch, windows
 
-# %% ../../nbs/36a_minari.ipynb #955760d4
+# %% ../../nbs/36a_minari.ipynb #428ac5e4
 def minari_space(
     text: str,  # a serialised space, as in metadata.json
 ) -> spaces.Space:
@@ -35,7 +35,7 @@ def minari_space(
     if kind == 'MultiBinary': return spaces.MultiBinary(d['n'])
     raise ValueError(f'action_space: expected Discrete, Box, MultiDiscrete or MultiBinary, got {text[:80]}')
 
-# %% ../../nbs/36a_minari.ipynb #7b9d107d
+# %% ../../nbs/36a_minari.ipynb #891cab3e
 def _pictures(group, where):
     "The pictures among an episode's observations, uint8 (n h w c) or (n h w). Raises ValueError if there are none."
     leaves = []
@@ -56,7 +56,7 @@ def _frames(dataset, size, how, back):
         out.append(fit(np.ascontiguousarray(x), size or x.shape[:2], how, back))
     return np.stack(out)
 
-# %% ../../nbs/36a_minari.ipynb #ffc1de6f
+# %% ../../nbs/36a_minari.ipynb #b41d1447
 def minari_root():
     "Where Minari keeps its recordings: $MINARI_DATASETS_PATH, or ~/.minari/datasets."
     return Path(os.environ.get('MINARI_DATASETS_PATH') or Path.home()/'.minari'/'datasets')
@@ -72,7 +72,7 @@ def _open_minari(id, root):
     if (data/'metadata.json').is_file(): return data, json.loads((data/'metadata.json').read_text())
     with h5py.File(data/'main_data.hdf5') as f: return data, dict(f.attrs) # before version 0.5
 
-# %% ../../nbs/36a_minari.ipynb #562f219c
+# %% ../../nbs/36a_minari.ipynb #d93ce489
 def _episode(group, space, where):
     "Actions, rewards and done of an episode, one for every observation. Raises ValueError for lengths that do not fit."
     steps = group['actions'][()]
@@ -101,7 +101,7 @@ def _episode_clips(group, where, space, number, frames, size, cut, how, back, al
         clip = dict(frames=shown[at], actions=actions[at], rewards=rewards[at], done=over)
         yield clip | dict(first=s, past=actions[:s], episode=part, seed=seed)
 
-# %% ../../nbs/36a_minari.ipynb #8416833e
+# %% ../../nbs/36a_minari.ipynb #8cf873c4
 def import_minari(
     id: str,             # of the recording, as 'atari/pong/expert-v0'
     path,                # the dataset's directory

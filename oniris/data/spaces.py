@@ -16,8 +16,9 @@ def action_vector(
     action,               # one of its members
 ) -> np.ndarray:          # float32 (a)
     "An action as numbers: one-hot if discrete, the values themselves if continuous. Raises ValueError if it cannot be one of the space's."
+    # flatten would take -1 for the last
     if isinstance(space, spaces.Discrete) and not (np.size(action) == 1 and action in range(int(space.start), int(space.start + space.n))):
-        raise ValueError(f'action: expected a whole number from {space.start} to {space.start + space.n - 1}, got {action!r}')  # flatten would take -1 for the last
+        raise ValueError(f'action: expected a whole number from {space.start} to {space.start + space.n - 1}, got {action!r}')
     v = np.asarray(spaces.flatten(space, action), np.float32)
     if v.shape != (spaces.flatdim(space),): raise ValueError(f'action: expected one of {space}, got {action!r}')
     return v
@@ -33,30 +34,48 @@ def action_from(
 def describe_space(
     space: spaces.Space,  # any gymnasium space whose members flatten to a vector
 ) -> dict:
-    "A space as JSON: its kind, the width of its vectors, and its bounds."
+    "A space as JSON: its kind, the width of its vectors, and what `space_from` needs to make it again."
     d = dict(type=type(space).__name__, width=int(spaces.flatdim(space)))
     if isinstance(space, spaces.Discrete): return dict(d, n=int(space.n), start=int(space.start))
+    if isinstance(space, spaces.MultiDiscrete): return dict(d, nvec=space.nvec.tolist(), start=space.start.tolist())
+    if isinstance(space, spaces.MultiBinary): return dict(d, shape=[int(n) for n in space.shape])
+    if isinstance(space, spaces.Tuple): return dict(d, parts=[describe_space(s) for s in space.spaces])
+    if isinstance(space, spaces.Dict): return dict(d, parts=[[k, describe_space(s)] for k, s in space.spaces.items()])
     if isinstance(space, spaces.Box):
-        bound = lambda v: [float(x) if np.isfinite(x) else None for x in v.ravel()]
+        def bound(v): return [float(x) if np.isfinite(x) else None for x in v.ravel()]
         return dict(d, shape=list(space.shape), dtype=str(space.dtype), low=bound(space.low), high=bound(space.high))
     return dict(d, repr=repr(space))
 
+
 # %% ../../nbs/30_spaces.ipynb #cf24a659
+def _bounds(description, dtype):
+    "The bounds of a described Box, flat; what is open is infinite."
+    def bound(k, open): return np.array([open if x is None else x for x in description[k]], dtype)
+    return bound('low', -np.inf), bound('high', np.inf)
+
+def _space(d):
+    kind = d['type']
+    if kind == 'Discrete': return spaces.Discrete(d['n'], start=d['start'])
+    if kind == 'MultiDiscrete': return spaces.MultiDiscrete(d['nvec'], start=d['start'])
+    if kind == 'MultiBinary': return spaces.MultiBinary(d['shape'] if len(d['shape']) > 1 else d['shape'][0])
+    if kind == 'Tuple': return spaces.Tuple([space_from(p) for p in d['parts']])
+    if kind == 'Dict': return spaces.Dict({k: space_from(p) for k, p in d['parts']})
+    if kind == 'Box':
+        low, high = (v.reshape(d['shape']) for v in _bounds(d, d['dtype']))
+        return spaces.Box(low, high, dtype=np.dtype(d['dtype']))
+    raise ValueError(f'a space of the kind {kind} cannot be made again')
+
 def space_from(
     description: dict,  # what `describe_space` returned
 ) -> spaces.Space:
-    "The space again, for Discrete and Box. Raises ValueError for any other, and for a description that makes no sense."
+    "The space again. Raises ValueError for one of another kind than gymnasium's own, and for a description that makes no sense."
     try:
-        d = dict(description)
-        if d['type'] == 'Discrete': space = spaces.Discrete(d['n'], start=d['start'])
-        elif d['type'] == 'Box':
-            bound = lambda k, open: np.array([open if x is None else x for x in d[k]], d['dtype']).reshape(d['shape'])
-            space = spaces.Box(bound('low', -np.inf), bound('high', np.inf), dtype=np.dtype(d['dtype']))
-        else: raise ValueError('only Discrete and Box can be made again')
-        if spaces.flatdim(space) != d['width']: raise ValueError(f"width is not {spaces.flatdim(space)}")
+        space = _space(dict(description))
+        if spaces.flatdim(space) != description['width']: raise ValueError(f'width is not {spaces.flatdim(space)}')
     except Exception as e:
-        raise ValueError(f'space: expected the description of a Discrete or a Box, got {str(description)[:200]} ({e})') from e
+        raise ValueError(f"space: expected the description of one of gymnasium's spaces, got {str(description)[:200]} ({e})") from e
     return space
+
 
 # %% ../../nbs/30_spaces.ipynb #582d8fe4
 def check_actions(
@@ -77,23 +96,45 @@ def check_actions(
     steps = v.reshape(*v.shape[:-1], -1, space['width'])
     bad = ~_member(steps, space)
     if reset and v.shape[-2]: bad[..., 0, 0] &= steps[..., 0, 0, :].any(-1)
-    _no_such(bad.any(-1), v, name, dict(Discrete='one-hot vectors', Box=f"values from {space.get('low')} to {space.get('high')}").get(space['type']))
+    _no_such(bad.any(-1), v, name, _wanted_members(space))
     return v
 
+
 # %% ../../nbs/30_spaces.ipynb #90dd60e2
+def _one_hot(v): return ((v == 0) | (v == 1)).all(-1) & (v.sum(-1) == 1)
+
 def _member(v, space):
-    "Does the vector stand for a member of the space? For spaces that are neither Discrete nor Box this cannot be known, and it is taken to."
-    if space['type'] == 'Discrete': return ((v == 0) | (v == 1)).all(-1) & (v.sum(-1) == 1)
-    if space['type'] != 'Box': return np.ones(v.shape[:-1], bool)
-    bound = lambda k, open: np.array([open if x is None else x for x in space[k]], np.float32)  # in single precision, as the values are
-    low, high = bound('low', -np.inf), bound('high', np.inf)
-    return ((low <= v) & (v <= high)).all(-1)
+    "Does the vector stand for a member of the space? For kinds that cannot be made again this cannot be known, and it is taken to."
+    kind, inside = space['type'], np.ones(v.shape[:-1], bool)
+    if kind == 'Discrete': return _one_hot(v)
+    if kind == 'MultiBinary': return ((v == 0) | (v == 1)).all(-1)
+    if kind == 'Box':
+        low, high = _bounds(space, np.float32)  # in single precision, as the values are
+        return ((low <= v) & (v <= high)).all(-1)
+    at = 0
+    for part in _parts(space):
+        inside &= _member(v[..., at:at + part['width']], part)
+        at += part['width']
+    return inside
+
+def _parts(space):
+    "The spaces whose vectors stand one after the other in those of `space`."
+    if space['type'] == 'MultiDiscrete': return [dict(type='Discrete', width=int(n)) for n in np.ravel(space['nvec'])]
+    if space['type'] == 'Tuple': return space['parts']
+    return [part for _, part in space['parts']] if space['type'] == 'Dict' else []
+
+def _wanted_members(space):
+    "What the vectors of a space look like, in words."
+    if space['type'] == 'Discrete': return 'one-hot vectors'
+    if space['type'] == 'Box': return f"values from {space['low']} to {space['high']}"
+    return f"vectors of a {space['type']}"
 
 def _no_such(bad, v, name, expected):
     "Raise ValueError for the first vector of `v` that is `bad`."
-    if bad.any():
-        at = tuple(np.argwhere(bad)[0].tolist())
-        raise ValueError(f'{name}: expected {expected}; {bad.sum()} of {bad.size} vectors are not, the first at {at}: {v[at][:16].tolist()}')
+    if not bad.any(): return
+    at = tuple(np.argwhere(bad)[0].tolist())
+    raise ValueError(f'{name}: expected {expected}; {bad.sum()} of {bad.size} vectors are not, the first at {at}: {v[at][:16].tolist()}')
+
 
 # %% ../../nbs/30_spaces.ipynb #561f5ed7
 def action_vectors(
@@ -102,17 +143,20 @@ def action_vectors(
 ) -> np.ndarray:   # float32 (n a)
     "Actions as vectors. Raises ValueError, naming the frame, for one that is not in the space."
     if not isinstance(actions, list) or not actions: raise ValueError(f"actions: expected a list, got {str(actions)[:80]}")
-    if space is None:
-        try: v = np.array(actions, np.float32)
-        except (TypeError, ValueError) as e: raise ValueError(f'actions: expected vectors of one length ({e})') from e
-        if v.ndim != 2: raise ValueError(f'actions: expected vectors (numbers need a space in the first line), got shape {v.shape}')
-        return v
+    if space is None: return _given_vectors(actions)
     def vector(i, a):
         if a is None and i == 0: return np.zeros(spaces.flatdim(space), np.float32)
         member = np.asarray(a, space.dtype) if isinstance(space, spaces.Box) and a is not None else a
         if isinstance(a, bool) or not space.contains(member): raise ValueError(f'actions: that of frame {i}, {a!r}, is not in {space}')
         return action_vector(space, member)
     return np.stack([vector(i, a) for i, a in enumerate(actions)])
+
+def _given_vectors(actions):
+    try: v = np.array(actions, np.float32)
+    except (TypeError, ValueError) as e: raise ValueError(f'actions: expected vectors of one length ({e})') from e
+    if v.ndim != 2: raise ValueError(f'actions: expected vectors (numbers need a space in the first line), got shape {v.shape}')
+    return v
+
 
 # %% ../../nbs/30_spaces.ipynb #0b0c8f38
 MERGE = 'error', 'last', 'mean'
@@ -129,6 +173,6 @@ def merge_actions(
         between = actions[a + 1:b + 1]
         if a == b: raise ValueError(f'frame {a} comes twice at this pace, and no action leads from it to itself; ask for a smaller fps')
         if how == 'error' and (between != between[0]).any():
-            raise ValueError(f"frames {a} and {b} have different actions between them; merge says whether the 'last' counts or their 'mean'")
+            raise ValueError(f"frames {a} and {b} have different actions between them; merge takes the 'last' or their 'mean'")
         out.append(between.mean(0) if how == 'mean' else between[-1])
     return np.stack(out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHORT', 'LONG', 'windows', 'one_episode', 'last_stretch']
 
-# %% ../../nbs/35a_windows.ipynb #f3b82b30
+# %% ../../nbs/35a_windows.ipynb #7c5f6175
 SHORT, LONG = ('error', 'drop', 'pad'), ('windows', 'cut', 'error')
 
 def windows(
@@ -25,7 +25,7 @@ def windows(
         raise ValueError(f'it has {n} frames, not {frames} (long films can be cut, or into windows, on request)')
     return list(range(0, n - frames + 1, stride or frames)) if long == 'windows' else [0]
 
-# %% ../../nbs/35a_windows.ipynb #8a149fe9
+# %% ../../nbs/35a_windows.ipynb #e4ea96b1
 def one_episode(
     hashes: dict, # film -> hash
 ) -> dict:        # film -> number of its episode

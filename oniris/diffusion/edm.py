@@ -38,15 +38,18 @@ def loss_weight(
 # %% ../../nbs/12_edm.ipynb #f00b9749
 def sample_sigma(
     shape,           # shape of the answer, say (b, t)
-    P_mean=0.2,      # mean of ln sigma
+    P_mean=0.2,      # mean of ln sigma; of several, each number draws one
     P_std=1.2,       # standard deviation of ln sigma, >= 0
     generator=None,  # torch.Generator; the answer lies on its device
 ):                   # -> sigma > 0, in torch's default type
-    "ln sigma ~ N(P_mean, P_std^2): EDM (2206.00364), table 1. ValueError if P_std is negative or either is not finite."
-    if not (math.isfinite(P_mean) and math.isfinite(P_std) and P_std >= 0):
+    "ln sigma ~ N(P_mean, P_std^2): EDM (2206.00364), table 1. ValueError if P_std is negative or a number is not finite."
+    means = tuple(P_mean) if isinstance(P_mean, (tuple, list)) else (P_mean,)
+    if not (means and all(math.isfinite(m) for m in means) and math.isfinite(P_std) and P_std >= 0):
         raise ValueError(f'sample_sigma: expected finite P_mean and P_std with P_std >= 0, got P_mean={P_mean}, P_std={P_std}')
     device = None if generator is None else generator.device
-    return (P_mean + P_std*torch.randn(shape, generator=generator, device=device)).exp()
+    mean = means[0]
+    if len(means) > 1: mean = torch.tensor(means, device=device)[torch.randint(len(means), shape, generator=generator, device=device)]
+    return (mean + P_std*torch.randn(shape, generator=generator, device=device)).exp()
 
 # %% ../../nbs/12_edm.ipynb #9d2d1752
 def _no_autocast(x):

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CSGO_KEYS', 'CSGO_X', 'CSGO_Y', 'CSGO_FPS', 'csgo_vector', 'csgo_names', 'csgo_frames', 'csgo_actions', 'save_csgo']
 
-# %% ../../nbs/38_csgo.ipynb #8bf63ec2
+# %% ../../nbs/38_csgo.ipynb #08d04cae
 import re
 from pathlib import Path
 import h5py
 import numpy as np
 
-# %% ../../nbs/38_csgo.ipynb #5da0bc54
+# %% ../../nbs/38_csgo.ipynb #a39383f4
 CSGO_KEYS = 'w', 'a', 's', 'd', 'space', 'ctrl', 'shift', '1', '2', '3', 'r'
 CSGO_X = -1000, -500, -300, -200, -100, -60, -30, -20, -10, -4, -2, 0, 2, 4, 10, 20, 30, 60, 100, 200, 300, 500, 1000
 CSGO_Y = -200, -100, -50, -20, -10, -4, -2, 0, 2, 4, 10, 20, 50, 100, 200
@@ -37,7 +37,7 @@ def csgo_names():
     "What each of the 51 numbers stands for."
     return [*CSGO_KEYS, 'left', 'right', *(f'x{v:+d}' for v in CSGO_X), *(f'y{v:+d}' for v in CSGO_Y)]
 
-# %% ../../nbs/38_csgo.ipynb #573b841e
+# %% ../../nbs/38_csgo.ipynb #0a3d4c8f
 def _csgo_numbers(f):
     "How many frames an open file of the layout holds. Raises ValueError if it is none, or if one is missing."
     n = sum(re.fullmatch(r'frame_\d+_x', k) is not None for k in f)
@@ -57,7 +57,7 @@ def csgo_frames(
                 raise ValueError(f'frame_{i}_x: expected uint8 (150, 280, 3), got {x.dtype} {x.shape}')
             yield i / CSGO_FPS, 1 / CSGO_FPS, np.ascontiguousarray(x[..., ::-1])
 
-# %% ../../nbs/38_csgo.ipynb #e3d5cd4e
+# %% ../../nbs/38_csgo.ipynb #a38d3a83
 def csgo_actions(
     path,         # an .hdf5 file of Counter-Strike Deathmatch
     lag: int=1,   # frames between a button's picture and the picture that it led to
@@ -70,7 +70,7 @@ def csgo_actions(
     if not 0 <= lag < len(y): raise ValueError(f'lag: expected 0 to {len(y) - 1}, got {lag}')
     return np.stack([np.zeros(51, np.float32)] * lag + y[:len(y) - lag])
 
-# %% ../../nbs/38_csgo.ipynb #e52ff8e9
+# %% ../../nbs/38_csgo.ipynb #12fdeef5
 def save_csgo(
     path,    # a new .hdf5 file
     frames,  # uint8 (n h w 3), red first

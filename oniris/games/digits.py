@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'DIRECTIONS', 'CELL', 'digit_images', 'digit_caption', 'read_caption', 'DigitClips', 'bouncing_digits',
-           'DigitReader', 'train_reader', 'read_digits', 'score_captions']
+           'DigitReader', 'train_reader', 'read_digits', 'digit_reader', 'score_captions']
 
-# %% ../../nbs/39a_digits.ipynb #b0f066f6
+# %% ../../nbs/39a_digits.ipynb #f4dac4b2
 import functools, re
+from importlib import resources
 from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from ..core import check_int, check_shape, generator, seed_for
 
-# %% ../../nbs/39a_digits.ipynb #544e5fc5
+# %% ../../nbs/39a_digits.ipynb #11b58247
 CLASSES = 'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine'
 
 @functools.lru_cache
@@ -35,7 +37,7 @@ def digit_images(
     resized = [np.asarray(Image.fromarray(image).resize((side, side), Image.BICUBIC)) for image in images]
     return np.stack(resized), digits.target[part]
 
-# %% ../../nbs/39a_digits.ipynb #a497e219
+# %% ../../nbs/39a_digits.ipynb #dac7bcec
 DIRECTIONS = 'up', 'down', 'left', 'right'
 _STEPS = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # rows, columns
 _CLAUSE = re.compile(f"an? ({'|'.join(CLASSES)}) moves ({'|'.join(DIRECTIONS)})")
@@ -56,7 +58,7 @@ def read_caption(
     if None in found: raise ValueError(f"caption: expected 'a three moves up, a seven moves left' or the like, got {caption!r}")
     return [CLASSES.index(m[1]) for m in found], [DIRECTIONS.index(m[2]) for m in found]
 
-# %% ../../nbs/39a_digits.ipynb #5126fed6
+# %% ../../nbs/39a_digits.ipynb #1c8819c8
 def _flight(rng, way, frames, room, straight, speed):
     "Upper left corners (t 2) of a digit that goes `way`: none of its first `straight` frames is at a wall that turns it round."
     pace, start = rng.uniform(*speed), rng.uniform(0, room, 2)
@@ -66,7 +68,7 @@ def _flight(rng, way, frames, room, straight, speed):
     free = start + pace * np.arange(frames)[:, None] * _STEPS[way]
     return (room - np.abs(free % (2 * room) - room)).round().astype(int)
 
-# %% ../../nbs/39a_digits.ipynb #1a95ed16
+# %% ../../nbs/39a_digits.ipynb #49ca96d1
 def _flights(rng, ways, frames, room, straight, speed, side):
     "Corners (k t 2) of digits that do not hide each other for more than half of the time, if a hundred tries find such."
     out = []
@@ -86,7 +88,7 @@ class DigitClips(NamedTuple):
     directions: np.ndarray # (b k): where each goes at first, numbers of `DIRECTIONS`
     places: np.ndarray     # (b k t 2): upper left corners, row and column
 
-# %% ../../nbs/39a_digits.ipynb #477c8691
+# %% ../../nbs/39a_digits.ipynb #d8e4e1ec
 def bouncing_digits(
     n: int=None,         # how many clips; as many as there are captions if not given
     frames: int=16,      # of a clip
@@ -130,7 +132,7 @@ def _one_clip(rng, asked, digits, pictures, classes, frames, size, straight, spe
             np.maximum(under, picture, out=under)
     return video, np.array(labels), np.array(ways), places
 
-# %% ../../nbs/39a_digits.ipynb #f13a2a35
+# %% ../../nbs/39a_digits.ipynb #8683abd5
 CELL = 4  # pixels of the frame to a place of the map
 
 class DigitReader(nn.Module):
@@ -149,7 +151,7 @@ class DigitReader(nn.Module):
         digit, way = self.net(pairs - .15).split([11, 4], 1)
         return digit.log_softmax(1), way.log_softmax(1)
 
-# %% ../../nbs/39a_digits.ipynb #7f84b32f
+# %% ../../nbs/39a_digits.ipynb #e3131d9d
 def train_reader(
     steps: int=400,     # of training: ten seconds or so
     size: int=32,       # side of the square
@@ -184,7 +186,7 @@ def _reader_loss(reader, clips, weight):
     want[b, row, column] = labels
     return F.nll_loss(digit, want, weight) + F.nll_loss(way[b, :, row, column].flatten(0, 1), directions.flatten())
 
-# %% ../../nbs/39a_digits.ipynb #fe49797a
+# %% ../../nbs/39a_digits.ipynb #eaf4d464
 def _unit_frames(frames):
     "Any of our videos as grey levels in [0, 1]: (b t h w)."
     v = torch.as_tensor(frames)
@@ -214,7 +216,15 @@ def read_digits(
     ways = way[:, first].gather(3, at).mean(1).softmax(1)
     return there.mean(1), ways.mT
 
-# %% ../../nbs/39a_digits.ipynb #dbc11511
+# %% ../../nbs/39a_digits.ipynb #15b96108
+def digit_reader() -> DigitReader: # in evaluation mode, for digits of 12 pixels
+    "The reader that comes with oniris: what `train_reader(1500)` makes, kept in half precision."
+    reader = DigitReader()
+    weights = load_file(resources.files('oniris')/'assets'/'digit_reader.safetensors')
+    reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return reader.eval()
+
+# %% ../../nbs/39a_digits.ipynb #235f89d9
 def score_captions(
     reader: DigitReader,
     frames,   # films, as `read_digits` takes them

@@ -12,15 +12,19 @@ from gymnasium import spaces
 
 # %% ../../nbs/39_squash.ipynb #8ff3416c
 class Squash(gym.Env):
-    "A ball on a board of 8 by 8 cells bounces off three walls; a bat of three cells keeps it from the fourth: 1 for a hit, -1 and the end for a miss."
+    "A ball bounces off three walls; a bat of three cells keeps it from the fourth: 1 for a hit, -1 and the end for a miss."
     metadata = dict(render_modes=['rgb_array'], render_fps=5)
-    action_space, observation_space = spaces.Discrete(3), spaces.Box(0, 255, (16, 16, 3), np.uint8) # left, stay, right; the picture
+    action_space = spaces.Discrete(3)                                # left, stay, right
+    observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)    # the picture
+
     def __init__(self, render_mode=None): self.render_mode = render_mode
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         (y, x, self.bat), way = self.np_random.integers([0, 0, 1], [4, 8, 7]), self.np_random.choice([-1, 1])
         self.ball, self.speed, self.over = np.array([y, x]), np.array([1, way]), False
         return self.render(), {}
+
     def step(self, action):
         if self.over: return self.render(), 0., True, False, {}
         self.bat = int(np.clip(self.bat + action - 1, 1, 6))
@@ -30,6 +34,7 @@ class Squash(gym.Env):
         low = self.ball[0] == 6
         self.over = bool(low and abs(self.ball[1] - self.bat) > 1)
         return self.render(), float(low) * (-1 if self.over else 1), self.over, False, {}
+
     def render(self):
         board = np.zeros((8, 8, 3), np.uint8)
         board[7, self.bat - 1:self.bat + 2] = 60, 160, 255
@@ -38,16 +43,29 @@ class Squash(gym.Env):
 
 if 'Squash-v0' not in gym.registry: gym.register('Squash-v0', Squash)
 
-# %% ../../nbs/39_squash.ipynb #37018d43
-def follow(picture, rng):
-    "The best player that sees one picture: under the ball, always"
-    red, blue = picture[:14:2, ::2, 0].max(0), picture[14, ::2, 2]
-    return int(np.sign(red.argmax() - (blue > 128).nonzero()[0].mean())) + 1 if (blue > 128).any() else 1
 
-def blind(picture, rng):
-    "Any key"
+# %% ../../nbs/39_squash.ipynb #37018d43
+def follow(
+    picture: np.ndarray, # uint8 (16 16 3)
+    rng=None,            # not needed
+) -> int:                # 0 left, 1 stay, 2 right
+    "The best player that sees one picture: under the ball, always."
+    red, blue = picture[:14:2, ::2, 0].max(0), picture[14, ::2, 2]
+    bat = (blue > 128).nonzero()[0]
+    return int(np.sign(red.argmax() - bat.mean())) + 1 if len(bat) else 1
+
+def blind(
+    picture: np.ndarray,      # not looked at
+    rng: np.random.Generator, # of this game
+) -> int:
+    "Any key."
     return int(rng.integers(3))
 
-def mixed(env, picture, rng):
-    "A policy to record with: four times in five it follows the ball"
+def mixed(
+    env: gym.Env,             # not needed
+    picture: np.ndarray,      # uint8 (16 16 3)
+    rng: np.random.Generator, # of this game
+) -> int:
+    "A policy to record with: four times in five it follows the ball."
     return (follow if rng.random() < .8 else blind)(picture, rng)
+

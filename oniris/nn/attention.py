@@ -240,6 +240,9 @@ class VideoAttention(_SelfAttention):
         dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
         d = like.shape[0] // self.heads
         return KVRing(b, self.heads, h * w, d, max(reach, self.block), sinks, self.block, reach, clock, like.device, dtype)
+    def over_frames(self, q, k, v): # `b m s t n d` -> `b m s t n d`: every head by itself, so heads may be computed in different places
+        frame = torch.arange(q.shape[3], device=q.device)
+        return attend(apply_rope(q, frame), apply_rope(k, frame), v, self.block, self.window)
     def forward(self,
                 x: Tensor,           # `b s t c h w`
                 ring: KVRing = None, # the past, when s = 1
@@ -247,9 +250,7 @@ class VideoAttention(_SelfAttention):
         "ValueError unless s is 1 or 2, and 1 with a ring"
         check_shape(x, 'b s t c h w', 'x', s=(1, 2) if ring is None else 1)
         q, k, v = self.split(x)
-        if ring is None:
-            frame = torch.arange(x.shape[2], device=x.device)
-            return self.merge(x, attend(apply_rope(q, frame), apply_rope(k, frame), v, self.block, self.window))
+        if ring is None: return self.merge(x, self.over_frames(q, k, v))
         return self.merge(x, attend_cached(*(u[:, :, 0] for u in (q, k, v)), ring)[:, :, None])
 
 # %% ../../nbs/23_attention.ipynb #1c670663

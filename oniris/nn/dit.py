@@ -72,6 +72,9 @@ class TokenAttention(nn.Module):
         half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if half else like.dtype
         return KVRing(b, m, n, width//self.heads, max(reach, self.block), sinks, self.block, reach, clock, like.device, dtype)
+    def over_frames(self, q, k, v): # `b m s t n d` -> the same: every head by itself
+        frame = torch.arange(q.shape[3], device=q.device)
+        return attend(apply_rope(q, frame), apply_rope(k, frame), v, self.block, self.window)
     def forward(self,
         x,          # b s t n c
         ring=None,  # `KVRing` of the past, when s = 1
@@ -79,9 +82,7 @@ class TokenAttention(nn.Module):
         q, k, v = rearrange(self.qkv(x), self.axes, j=3, m=self.heads)
         q, k = pixel_norm(q, -1), pixel_norm(k, -1)
         if self.over == 'frame': y = F.scaled_dot_product_attention(*(u.movedim(1, 3) for u in (q, k, v))).movedim(3, 1)
-        elif ring is None:
-            frame = torch.arange(x.shape[2], device=x.device)
-            y = attend(apply_rope(q, frame), apply_rope(k, frame), v, self.block, self.window)
+        elif ring is None: y = self.over_frames(q, k, v)
         else: y = attend_cached(q[:, :, 0], k[:, :, 0], v[:, :, 0], ring)[:, :, None]
         back = self.axes.split(' -> ')[1].removeprefix('j ') + ' -> b s t n (m d)'
         return self.out(rearrange(y.to(x.dtype), back, m=self.heads))

@@ -66,6 +66,7 @@ def predicted_past(
     given, past = {k: v[rows] for k, v in given.items() if v is not None}, x.clone()
     for draw in draws:
         noisy, sigma = far.noised(x, draw, microbatch, past)
+        if world.sigma_d is not None: given['clean'] = past[rows]  # the frame before, as it will be remembered
         guess = world(noisy[rows], sigma[rows], **given)[:, 1].to(x)
         past[rows, 1:] = (guess if project is None else project(guess))[:, 1:]
     return past
@@ -94,8 +95,8 @@ class WorldObjective:
         "The batch of `step`, read ahead by workers as long as the steps come in order"
         at, feed = self.ahead.get(microbatch, (None, None))
         if at != step:
-            size, length = self.train.batch, self.train.length
-            feed = batches(self.clips, self.seed, size, length, start=step, workers=self.workers, microbatch=microbatch)
+            size, length, device = self.train.batch, self.train.length, next(self.world.parameters()).device
+            feed = batches(self.clips, self.seed, size, length, start=step, workers=self.workers, microbatch=microbatch, device=device)
         _, batch = next(feed)
         self.ahead[microbatch] = step + 1, feed
         return batch

@@ -164,7 +164,7 @@ class TwoCopyLoss:
     """L = mean of l / E[l | sigma, position], l = lambda(sigma) mean (D - x)^2 (EDM, 2206.00364, eq. 8) on the noised copy,
     with a slightly noised clean copy as context"""
     def __init__(self,
-        P_mean=0.2,      # mean of ln sigma
+        P_mean=0.2,      # mean of ln sigma; of several, each frame draws one
         P_std=1.2,       # standard deviation of ln sigma, >= 0
         sigma_ctx=0.3,   # most noise on the clean copy, >= sigma_min
         sigma_min=0.002, # least noise on the clean copy, > 0: the network is told its logarithm
@@ -172,7 +172,9 @@ class TwoCopyLoss:
         worst_scale=1.,  # weight of that addition, >= 0
         fit=None,        # a `LossNormalizer`; False for no normalisation
     ):
-        _numbers(P_mean=(P_mean, True, ''), P_std=(P_std, P_std >= 0, ' >= 0'), sigma_min=(sigma_min, sigma_min > 0, ' > 0'),
+        means = P_mean if isinstance(P_mean, (tuple, list)) else (P_mean,)
+        _numbers(**{f'P_mean[{i}]' if len(means) > 1 else 'P_mean': (m, True, '') for i, m in enumerate(means)})
+        _numbers(P_std=(P_std, P_std >= 0, ' >= 0'), sigma_min=(sigma_min, sigma_min > 0, ' > 0'),
                  sigma_ctx=(sigma_ctx, sigma_ctx >= sigma_min, f' >= sigma_min ({sigma_min})'),
                  worst=(worst, 0 <= worst <= 1, ' in [0, 1]'), worst_scale=(worst_scale, worst_scale >= 0, ' >= 0'))
         if not (fit is None or fit is False or isinstance(fit, LossNormalizer)):

@@ -196,7 +196,7 @@ class _Saved:
 
 def _units(model):
     "The modules whose weights are fetched together"
-    names = (os.environ.get('FSDP_TRANSFORMER_CLS_TO_WRAP') or 'Block').split(',')
+    names = (os.environ.get('FSDP_TRANSFORMER_CLS_TO_WRAP') or 'Block,Modulated').split(',')
     return [m for m in model.modules() if type(m).__name__ in names and m is not model]
 
 def _shard_like(v, p):

@@ -229,7 +229,8 @@ class Reporter:
         logs,      # of the loss, which may say more than the log can hold
         **numbers, # step, loss, lr, grad, seconds, held-out ones
     ):
-        record = self.log.write(**{'loss': numbers['loss'], **logs, **numbers})
+        more = {k: v for k, v in numbers.items() if k != 'loss' or k not in logs} # the loss that a log names goes first
+        record = self.log.write(**logs, **more)
         self.frames += logs.get('frames', 0)
         said = dict(loss=record['loss'])
         if self.frames: said['frames/s'] = f'{self.frames / self.stop.seconds():.3g}'

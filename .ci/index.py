@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""What nbs/index.ipynb and the sidebar say of the notebooks, generated from the notebooks: the map of the course (from their titles) and the table of
+results (from what their cells printed when they were run last). `python .ci/index.py` writes them, `--check` says whether they have drifted.
+
+A row of results is (what, notebook, pattern, text): the pattern is looked for in the notebook's saved outputs, its groups fill the text.
+A number that no cell prints cannot get in."""
+import json, re, sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ['Ground', 'Diffusion', 'The network', 'Data and games', 'Training', 'Compression', 'Dreaming', 'Evaluation and play', 'Agents', 'The runs']
+
+ROWS = [
+    ('two-copy, one-copy and cached pass of the U-Net, largest difference in units of the output', '25_unet', r'14 networks in float64: largest difference (\S+)', '{}'),
+    ('the same of the DiT, full and factored', '26_dit', r'full\s+two copies, one copy and cache apart by (\S+).*?factored\s+two copies, one copy and cache apart by (\S+)', '{} and {}'),
+    ('the same of a whole dream over three windows', '61_dreamer', r'(\S+) after 12 frames, \{.window.: 4\}', '{}'),
+    ('the video autoencoder in pieces against the whole', '52_vae', r'pieces against the whole, (\d+) networks and (\d+) plans: (\S+)', '{2} over {0} networks and {1} plans'),
+    ("one batch on two processes, or in parts, against one process: loss, relative", '43_processes', r'4 parts: largest relative difference (\S+)', '{}'),
+    ('the bound on the likelihood of a toy with 10, 100 and 1,000 steps; the exact one', '11_ddpm',
+     r'exact: ([\d.]+).*?T =   10:.*?with beta ([\d.]+).*?T =  100:.*?with beta ([\d.]+).*?T = 1000:.*?with beta ([\d.]+)', '{1}, {2}, {3}; {0} nats per number'),
+    ('digits of a DDPM after two minutes on a CPU, read as what was asked for: guidance 1, 2', '11_ddpm', r'guidance 1\s+([\d.]+%).*?guidance 2\s+([\d.]+%)', '{}, {}'),
+    ('a training step of the U-Net arranged plainly against ours; an evaluation without a cache', '25_unet',
+     r'plain against ours: step ([\d.]+) times the seconds.*?without a cache ([\d.]+) times', '{} times the time; {} times'),
+    ('a dream of 10,000 frames against its first 100', '61_dreamer', r'10,000 against 100: ([\d.]+)', '{} of the time a frame'),
+]
+
+def cells(name): return json.loads((ROOT / f'nbs/{name}.ipynb').read_text(encoding='utf-8'))['cells']
+
+def printed(name):
+    "All text that a notebook's cells printed."
+    outs = [o for c in cells(name) for o in c.get('outputs', [])]
+    return '\n'.join(''.join(o.get('text') or o.get('data', {}).get('text/plain') or '') for o in outs)
+
+def results():
+    lines = ['| what | result | where |', '|---|---|---|']
+    for what, name, pattern, text in ROWS:
+        found = re.search(pattern, printed(name), re.S)
+        if not found: raise SystemExit(f'{name}.ipynb prints nothing like {pattern!r}: the row {what!r} has no number')
+        lines.append(f'| {what} | {text.format(*found.groups())} | [{name}]({name}.ipynb) |')
+    return '\n'.join(lines)
+
+def notebooks(): return sorted(p.stem for p in (ROOT / 'nbs').glob('[0-9]*.ipynb'))
+
+def course():
+    lines = ['| part | notebook | what it is about |', '|---|---|---|']
+    last = None
+    for name in notebooks():
+        title, quote = re.match(r'# (.*?)\n+> (.*)', ''.join(cells(name)[0]['source'])).groups()
+        part = PARTS[int(name[0])]
+        lines.append(f'| {part if part != last else ""} | [{name}]({name}.ipynb) | {quote.strip().rstrip(".")} |')
+        last = part
+    return '\n'.join(lines)
+
+def sidebar():
+    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
+    sections = ''
+    for i, part in enumerate(PARTS):
+        names = [f'{n}.ipynb' for n in notebooks() if n[0] == str(i)]
+        if names: sections += f'      - section: "{part}"\n        contents: [{", ".join(names)}]\n'
+    return re.sub(r'(      - index\.ipynb\n).*?(?=\n\S)', lambda m: m[1] + sections.rstrip('\n') + '\n', text, flags=re.S)
+
+def replaced(text, **parts):
+    for name, part in parts.items():
+        begin, end = f'<!-- {name}, written by .ci/index.py -->', f'<!-- end of {name} -->'
+        text = re.sub(f'(?s){re.escape(begin)}.*?{re.escape(end)}', lambda m: f'{begin}\n\n{part}\n\n{end}', text)
+    return text
+
+if __name__ == '__main__':
+    path, quarto = ROOT / 'nbs/index.ipynb', ROOT / '_quarto.yml'
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    new, made = json.loads(json.dumps(nb)), dict(course=course(), results=results())
+    for cell in new['cells']:
+        if cell['cell_type'] == 'markdown': cell['source'] = replaced(''.join(cell['source']), **made).splitlines(True)
+    side = sidebar()
+    if sys.argv[1:] == ['--check']:
+        bad = [n for n, yes in (('nbs/index.ipynb', new != nb), ('_quarto.yml', side != quarto.read_text(encoding='utf-8'))) if yes]
+        sys.exit(f'{" and ".join(bad)} differ from what the notebooks say: run python .ci/index.py, then python .ci/readme.py' if bad else 0)
+    path.write_text(json.dumps(new, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+    quarto.write_text(side, encoding='utf-8')
