@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 from gymnasium import spaces
 from tqdm.auto import tqdm
-from fastcore.script import Param
+try: from fastcore.script import Param
+except ImportError:  # fastcore 2 has none: what is positional under fastcore 1 is an option there
+    def Param(help, type=str, **kwargs): return type
 from ..core import check_int, command
 from .captions import read_beside, save_clips
 from .clips import Clips
