@@ -380,7 +380,7 @@ def action_response(
     other: np.ndarray,  # under those of `shuffled`
     simulated=None,     # uint8 (b t h w 3), from `resimulate`, without the context
 ) -> dict:
-    "Errors with shuffled actions over errors with true ones (no response: 1), and the share that moves apart as the simulator does (chance: .5)."
+    "Errors with shuffled actions over errors with true ones (none: 1); the share that moves apart as the simulator does (chance: .5)."
     n = min(LISTENS, benchmark.horizon, own.shape[1], other.shape[1])
     real, mine, theirs = (from_uint8(np.ascontiguousarray(v[:, :n])) for v in (benchmark.frames[:, benchmark.context:], own, other))
     square = lambda v: (real - v).square().mean((1, 2, 3, 4))
