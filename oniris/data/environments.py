@@ -126,15 +126,22 @@ def make_env(
     return env
 
 # %% ../../nbs/32a_environments.ipynb #c8605232
+def _listed(table):
+    "Names of actions in the forms that people keep them: an Enum, a dict from numbers to names, a list of names."
+    if hasattr(table, '__members__'): return list(table.__members__)
+    if isinstance(table, dict) and set(table) == set(range(len(table))): table = [table[k] for k in range(len(table))]
+    return list(table) if isinstance(table, (list, tuple)) and all(isinstance(v, str) for v in table) else []
+
 def action_names(
     env: gym.Env, # any environment
 ) -> list:        # of strings, one for each of its Discrete actions; empty if it has no names for them
-    "What an environment calls its actions: `get_action_meanings`, or an enumeration `actions` as MiniGrid has."
+    "What an environment calls its actions: `get_action_meanings`, or a table `actions` (MiniGrid) or `action_type.actions` (highway)."
     if not isinstance(env.action_space, spaces.Discrete): return []
     inner, n = env.unwrapped, int(env.action_space.n)
     try: names = [str(v) for v in inner.get_action_meanings()] if hasattr(inner, 'get_action_meanings') else []
     except Exception: return []
-    if not names and hasattr(getattr(inner, 'actions', None), '__members__'): names = list(inner.actions.__members__)[:n]
+    for holder in inner, getattr(inner, 'action_type', None):
+        names = names or _listed(getattr(holder, 'actions', None))[:n]
     return names if len(names) == n else []
 
 def frame_rate_of(
