@@ -44,7 +44,7 @@ class LatentDreamer(Dreamer):
 
     def _seeds(self, seed, rows): return [int(seed)] * len(rows) # of a sampler that adds noise; the rows' own would all be unused
 
-# %% ../../nbs/63a_imagine.ipynb #7af95a6b
+# %% ../../nbs/63a_imagine.ipynb #9c55e51c
 def dream_latents(
     run,       # a `Run`
     z,         # real latents (b t c h w)
@@ -55,7 +55,7 @@ def dream_latents(
     dreamer=None, # a `LatentDreamer` of the run to use; a new one if not given
 ):             # (b t' c h w): the first `context` real, the rest dreamed under the actions; t' = t if blocks divide it
     "A dream that stays in latents"
-    dreamer = dreamer or LatentDreamer.from_run(run, action_space=None)
+    dreamer = dreamer or LatentDreamer.from_run(run, action_space=None, graph=False)
     ahead = (z.shape[1] - context) // dreamer.block * dreamer.block
     dreamer.reset(z[:, :context], actions[:, :context], cond, seed)
     dreamed = dreamer.rollout(actions[:, context:context + ahead], frames=ahead)

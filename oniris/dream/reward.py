@@ -275,7 +275,8 @@ def dream_windows(
     bar=True,
 ) -> Rewarded:
     "Windows of clips, dreamed from their `context`-th latent on under their own actions, with the game's answers"
-    parts, dreamer, total = [], LatentDreamer.from_run(run, action_space=None), data.z.shape[1]
+    dreamer = LatentDreamer.from_run(run, action_space=None, graph=False) # some dozens of steps are not worth a CUDA graph
+    parts, total = [], data.z.shape[1]
     length = min(total, context + ahead)
     for k, some in enumerate(tqdm(which.split(_width(dreamer.device)), 'dreaming', leave=False, disable=not bar)):
         first = torch.randint(total - length + 1, (len(some),), generator=generator(seed, k, 'window'))
@@ -362,7 +363,7 @@ def schedule(steps, peak, minutes=None): # -> step -> learning rate
     begin = time.monotonic()
     def rate(step):
         share = step / steps if minutes is None else max(step / steps, (time.monotonic() - begin) / (60 * minutes))
-        return cosine(share * steps, steps, peak) * min(1., (step + 1) / 50)
+        return cosine(share, 1, peak, warmup=1) * min(1., (step + 1) / 50)
     return rate
 
 def train_reward(
