@@ -28,6 +28,10 @@ class _Mix(torch.autograd.Function):
         for s in range(copies, g.shape[1]): g_past.addcmul_(g[:, s:s + 1], b[:, s:s + 1]) # a sum over s, in fewer passes
         return g * a, g_past, (g * own).sum((-2, -1), keepdim=True), (g * past).sum((-2, -1), keepdim=True)
 
+def _mixed(own, past, a, b):
+    "own * a + past * b. A compiler makes one pass of the plain sum by itself (and torch 2.11's lost the gradients of a function of ours)"
+    return own * a + past * b if torch.compiler.is_compiling() else _Mix.apply(own, past, a, b)
+
 # %% ../../nbs/24_conv.ipynb #70f99b29
 class ConvState:
     "What past frames contribute to the next `k_t - 1` outputs: all that the convolution ever needs to remember"
@@ -130,4 +134,4 @@ class CausalConv(nn.Module):
         g = self.gate(c_noise, position)[..., None, None, None].to(own.dtype)
         past = self.look_back(x, state).to(own.dtype)
         w_own, w_past = mp_weights(g)
-        return _Mix.apply(own, past, w_own * scale, w_past * scale)
+        return _mixed(own, past, w_own * scale, w_past * scale)
