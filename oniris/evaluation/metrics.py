@@ -121,7 +121,7 @@ def bootstrap(
     level=.95,       # of confidence
     seed=0,
 ) -> Tensor:         # `3 t`: mean, lower and upper end
-    "Percentile interval of the mean, by drawing whole episodes (Efron 1979). ValueError if `episodes` does not fit, or a value is infinite."
+    "Percentile interval of the mean, by drawing whole episodes (Efron 1979). ValueError if episodes do not fit or a value is infinite."
     b = check_shape(values, 'b t', 'values')['b']
     group = torch.as_tensor(np.unique(np.asarray(episodes), return_inverse=True)[1].reshape(-1))
     if len(group) != b: raise ValueError(f'episodes: expected one for each of {b} rows, got {len(group)}')
