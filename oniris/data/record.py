@@ -23,17 +23,17 @@ from tqdm.auto import tqdm
 from ..core import check_int, check_shape, command, seed_for
 from .clips import Clips
 from .dataset import NEW, Writer
-from .environments import describe_env, env_from, EnvironmentFailed, flattens, make_env, shrink
+from .environments import describe_env, drawing_advice, env_from, EnvironmentFailed, flattens, make_env, shrink
 from .films import as_size
 from .policies import find_policy, make_policy, policy_name
 from .pool import in_order
 from .spaces import action_from, check_actions
 
 # %% ../../nbs/33_record.ipynb #2817d61f
-def _ask(what, call, *args, **kwargs):
+def _ask(what, call, *args, advice=''):
     "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
-    try: return call(*args, **kwargs)
-    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}') from e
+    try: return call(*args)
+    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
 
 def _reset(env, seed):
     obs, _ = env.reset(seed=seed)
@@ -61,7 +61,7 @@ def play(
     obs = _ask('reset', _reset, env, seed)
     action, reward, done, late = np.zeros(spaces.flatdim(env.action_space), np.float32), 0., False, False
     for i in count(1):
-        picture = shrink(_ask('render', env.render), size)
+        picture = shrink(_ask('render', env.render, advice=drawing_advice(env.spec.id if env.spec else '')), size)
         yield picture, action, state_vector(env.observation_space, obs), np.float32(reward), done
         if late: return
         action, reward, ended = np.asarray(act(i, obs), np.float32), 0., done
