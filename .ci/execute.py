@@ -3,7 +3,7 @@
 
 Cells flagged `cuda` or `slow` (settings.ini, tst_flags) are not run and keep their saved outputs; --flags runs the flags named too.
 A cell that fails ends its notebook, whose file then stays as it was; exit status is the number of notebooks that failed (at most 1)."""
-import argparse, os, re, sys, time
+import argparse, base64, io, os, re, sys, time
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -16,6 +16,19 @@ from nbdev.clean import clean_nb
 
 def flags_of(cell): return {l[2:].strip() for l in cell.source.splitlines() if re.match(r'#\|\s*\w+\s*$', l)}
 
+def shrink(outputs):
+    "Pictures among `outputs` with 256 colours of their own, where that makes them smaller: notebooks are kept under 500 kB."
+    from PIL import Image
+    for data in (o['data'] for o in outputs if 'data' in o):
+        for kind in {'image/png'} & set(data):
+            old = base64.b64decode(''.join(data[kind]))
+            picture, file = Image.open(io.BytesIO(old)), io.BytesIO()
+            if picture.mode == 'P': continue
+            white = Image.new('RGBA', picture.size, 'white')
+            white.alpha_composite(picture.convert('RGBA'))
+            white.convert('RGB').quantize(256, dither=Image.Dither.NONE).save(file, 'png', optimize=True)
+            if len(file.getvalue()) < len(old): data[kind] = base64.b64encode(file.getvalue()).decode()
+
 def execute(path, skip):
     nb, shell = read_nb(path), CaptureShell(path=path.parent)
     for cell in nb.cells:
@@ -23,6 +36,7 @@ def execute(path, skip):
         if flags_of(cell) & skip: continue
         cell.outputs = shell.run(cell.source, stdout=True, stderr=False) or []
         if shell.exc: return f'cell {cell.idx_}: {cell.source[:200]}\n{shell.exc[0].__name__ if isinstance(shell.exc, tuple) else type(shell.exc).__name__}: {shell.exc}'
+    for cell in nb.cells: shrink(cell.get('outputs', []))
     clean_nb(nb)
     write_nb(nb, path)
 

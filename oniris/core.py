@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'MISTAKES', 'check_shape', 'check_int', 'own_slice', 'observable', 'check_finite', 'seed_for', 'generator',
-           'default_device', 'amp_dtype', 'write_atomic', 'file_sha256', 'command']
+           'default_device', 'find_device', 'amp_dtype', 'write_atomic', 'file_sha256', 'command']
 
 # %% ../nbs/01_core.ipynb #f777f5e0
 import os
@@ -122,6 +122,20 @@ def generator(
 def default_device() -> torch.device:
     "The GPU if there is one, else the CPU."
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+def find_device(
+    name=None,  # 'cpu', 'cuda', 'cuda:1', 'mps', …; `default_device` if not given
+) -> torch.device:
+    "A device that this machine has. ValueError for one that it has not."
+    if name is None or name == '': return default_device()
+    try: device = torch.device(name)
+    except (RuntimeError, TypeError): raise ValueError(f'device: expected cpu, cuda, cuda:1, mps or the like, got {name!r}') from None
+    there = dict(cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
+    if not there.get(device.type): raise ValueError(f'device: this machine has no {device.type} that torch could use')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f'device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {name}')
+    return device
+
 
 # %% ../nbs/01_core.ipynb #8753948d
 def amp_dtype(

@@ -86,14 +86,16 @@ def show_frames(
     titles=None,   # a string, or one for every column
     ax=None,       # the axes to draw in; a new figure otherwise
     width=7.,      # of the new figure, inches
+    rows=(),       # a name for every row
 ):
     "Draw the frames of a video as a grid."
     v = _bytes(video)
-    grid, w = frame_grid(v, nrow), v.shape[-2]
+    grid, (h, w) = frame_grid(v, nrow), v.shape[-3:-1]
     if ax is None:
         import matplotlib.pyplot as plt
         _, ax = plt.subplots(figsize=(width, width * grid.shape[0] / grid.shape[1] + (.3 if titles else 0)))
     ax.imshow(grid, interpolation='nearest'); ax.axis('off')
+    for i, s in enumerate(rows): ax.text(-.03 * w, i * (h + 1) + h / 2, s, ha='right', va='center', fontsize=8)
     if isinstance(titles, str): ax.set_title(titles)
     else:
         for i, s in enumerate(titles or ()): ax.text(i * (w + 1) + w / 2, -2, s, ha='center', va='bottom', fontsize=8)

@@ -164,6 +164,19 @@ def test_others(run, data, tmp_path):
     refused('', oniris_import, data='nosuch', out=out)
     refused('choose another --out', oniris_demo, out=_demo(tmp_path), shipped=0, clips=3)
 
+@pytest.mark.parametrize('device', ['nosuch', 'cuda'])
+def test_devices_that_are_not_there(run, data, tmp_path, device):
+    if device == 'cuda' and torch.cuda.is_available(): pytest.skip('there is a GPU')
+    given = dict(device=device)
+    for command, options in [(oniris_train_vae, dict(data=data, out=str(tmp_path/'v'))), (oniris_dream, dict(run=run)), (oniris_play, dict(run=run)),
+                             (oniris_encode, dict(data=data, codec=f'{run}/codec', out=str(tmp_path/'l'))), (oniris_evaluate, dict(run=run)),
+                             (oniris_train_reward, dict(run=run)), (oniris_train, dict(data=data, out=str(tmp_path/'r')))]:
+        refused('device: ', command, **options, **given)
+
+def test_a_game_that_cannot_be_played(tmp_path):
+    for wrong in (dict(env='CartPol-v1'), dict(keys='a=9'), dict(options='3'), dict(size='0'), dict(skip=-1), dict(port=99999), dict(start=-1)):
+        refused('', oniris_play, **dict(env='CartPole-v1') | wrong)
+
 def _demo(folder): # where somebody else's recording lies
     dataset(folder/'demo'/'data')
     return str(folder/'demo')

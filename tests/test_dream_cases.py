@@ -179,6 +179,23 @@ def test_command_refuses_in_one_line(tmp_path):
                       (dict(out=str(tmp_path)), 'directory'), (dict(start='nothing.png'), 'nothing.png'), (dict(device='quantum'), 'device')):
         with pytest.raises(SystemExit, match=said): oniris_dream(**dict(run=run, frames=1, out=str(tmp_path / 'x'), device='cpu') | bad)
 
+def test_a_file_of_actions(tmp_path, capsys):
+    "What somebody wants to be done, frame by frame: numbers, or vectors; what is no action of this world is refused by its frame."
+    run = world(tmp_path/'run', recording(tmp_path/'data'))
+    out = str(tmp_path/'x.gif')
+    (tmp_path/'keys.csv').write_text('1\n1\n2\n0\n')
+    np.save(tmp_path/'keys.npy', np.eye(3, dtype=np.float32)[[1, 1, 2, 0]])
+    films = []
+    for name in 'keys.csv', 'keys.npy':
+        oniris_dream(run=str(run), actions=str(tmp_path/name), out=out)
+        films.append(Path(out).read_bytes())
+        assert f'the actions of {tmp_path/name}' in capsys.readouterr().out
+    assert films[0] == films[1]
+    for text, says in ('1\n7\n', 'frame 1, 7'), ('1,2\n', 'expected'), ('left\n', 'row of numbers'):
+        (tmp_path/'bad.csv').write_text(text)
+        with pytest.raises(SystemExit, match=says): oniris_dream(run=str(run), actions=str(tmp_path/'bad.csv'), out=out)
+    with pytest.raises(SystemExit, match='no such file'): oniris_dream(run=str(run), actions='nosuch.csv', out=out)
+
 def test_starting_from_a_picture_or_a_film(tmp_path):
     from PIL import Image
     from oniris.frames import save_gif

@@ -63,6 +63,7 @@ export function mount(el, link) {
   const again = button('another start', 'begin from other real frames (Backspace)', () => send('reset'));
   const starts = choose('which real frames to begin from', v => send('reset', {start: v}));
   const speed = choose('speed', v => send('speed', {value: v})), evals = choose('network evaluations a frame', v => send('steps', {value: v}));
+  const evaluations = make('label', {}, 'evaluations', evals);
   const both = button('game beside', 'let the real simulator play the same keys', () => send('compare', {on: !state.compare}));
   const rec = button('● record', 'keep the frames', () => send('record', {on: !state.recording}), 'rec');
   const films = ['gif', 'mp4'].map(kind => button(kind.toUpperCase(), `save what was recorded as ${kind}`, () => send('film', {kind})));
@@ -71,7 +72,7 @@ export function mount(el, link) {
   const root = make('div', {className: 'oniris-player', tabIndex: 0}, make('style', {textContent: STYLE}),
     make('div', {className: 'screens'}, make('figure', {}, dream, dreamSays), beside),
     make('div', {className: 'row'}, strip),
-    make('div', {className: 'row'}, play, step, again, make('label', {}, 'start', starts), make('label', {}, 'speed', speed), make('label', {}, 'evaluations', evals)),
+    make('div', {className: 'row'}, play, step, again, make('label', {}, 'start', starts), make('label', {}, 'speed', speed), evaluations),
     make('div', {className: 'row'}, both, rec, ...films, edit), keys, status, note);
   root.dataset.lmSuppressShortcuts = 'true'; // or JupyterLab would take letters for its own commands
   el.append(root);
@@ -81,7 +82,7 @@ export function mount(el, link) {
     if (next.length === down.length && next.every((k, i) => k === down[i])) return;
     down = next;
     send('press', {down});
-    for (const c of keys.children) c.classList.toggle('on', c.dataset.keys.split('+').every(k => down.includes(k)));
+    for (const c of keys.querySelectorAll('.chip')) c.classList.toggle('on', c.dataset.keys.split('+').every(k => down.includes(k)));
   }
 
   function chips() {
@@ -94,6 +95,7 @@ export function mount(el, link) {
       chip.onpointerup = chip.onpointercancel = () => { if (!editing) hold(combo.split('+'), false); };
       return chip;
     }));
+    if (about && about.rest) keys.append(make('span', {className: 'status', textContent: `nothing down: ${about.rest}`}));
   }
 
   function rebind(key) { // the key that waits gets another name; one that had this name loses it
@@ -145,18 +147,18 @@ export function mount(el, link) {
     state = s;
     play.textContent = s.playing ? '❚❚ pause' : '▶ play';
     play.classList.toggle('on', s.playing);
-    both.classList.toggle('on', s.compare); both.disabled = !about.game;
+    both.classList.toggle('on', s.compare); both.disabled = !about.game; both.hidden = evaluations.hidden = !s.steps; // a game is not dreamed
     rec.classList.toggle('on', s.recording);
     rec.textContent = s.kept ? `● ${s.kept}` : '● record';
     for (const f of films) f.disabled = !s.kept;
     options(speed, [...new Set([.1, .25, .5, 1, 2, 4, s.speed])].sort((a, b) => a - b), s.speed, v => v + '×');
-    options(evals, [...new Set([1, 2, 3, 4, 6, 8, 16, s.steps])].sort((a, b) => a - b), s.steps);
+    if (s.steps) options(evals, [...new Set([1, 2, 3, 4, 6, 8, 16, s.steps])].sort((a, b) => a - b), s.steps);
     options(starts, [...Array(about.starts).keys()], s.start);
     beside.hidden = !s.compare;
-    dreamSays.textContent = `the dream, frame ${s.frame}${s.action ? ' · ' + s.action : ''}${s.ended ? ' · ' + s.ended : ''}`;
+    dreamSays.textContent = `${about.title}, frame ${s.frame}${s.action ? ' · ' + s.action : ''}${s.ended ? ' · ' + s.ended : ''}`;
     gameSays.textContent = s.over ? 'the game: over' : 'the game, same keys';
-    status.textContent = `${s.fps.toFixed(1)} frames/s of ${(about.fps * s.speed).toFixed(1)} · ${(1000 * s.cost).toFixed(0)} ms to dream a frame · ` +
-      `${s.steps} evaluation${s.steps === 1 ? '' : 's'} a frame · ${about.device}`;
+    status.textContent = `${s.fps.toFixed(1)} frames/s of ${(about.fps * s.speed).toFixed(1)} · ${(1000 * s.cost).toFixed(0)} ms to make a frame` +
+      (s.steps ? ` · ${s.steps} evaluation${s.steps === 1 ? '' : 's'} a frame · ${about.device}` : '');
     root.dataset.frame = s.frame;
   }
 

@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from .codec import Codec
 from .groupconv import whole_groups
-from ..core import command, default_device
+from ..core import command, find_device
 from ..data.clips import Clips, mirror_matrix, split_of
 from ..data.dataset import DataError, Writer
 from ..frames import from_uint8
@@ -131,7 +131,7 @@ def oniris_encode(
     "Encode a dataset once: latents for oniris_train. Goes on where it was interrupted."
     for name, v in dict(data=data, codec=codec, out=out).items():
         if not v: raise ValueError(f'--{name}: expected a directory; oniris_encode --help tells which')
-    model = Codec.from_pretrained(codec).to(device or default_device()).requires_grad_(False)
+    model = Codec.from_pretrained(codec).to(find_device(device)).requires_grad_(False)
     order = tuple(int(n) for n in mirror.split(',')) if mirror else None
     clips = Clips(data)
     made = Clips(encode_clips(model, clips, out, order, chunk, overwrite))

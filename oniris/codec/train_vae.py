@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from .codec import video_batch
 from .vae import VAE
 from .vae_loss import VAELoss, worst_loss
-from ..core import command, generator
+from ..core import command, find_device, generator
 from ..data.clips import Clips
 from ..data.videos import import_videos
 from ..frames import from_uint8, plot_style
 from ..training.checkpoint import read_log
-from ..training.ema import PowerEMA, load_average
+from ..training.dashboard import dashboard, smooth
+from ..training.ema import load_average, PowerEMA
 from ..training.processes import first_process, launched, local_device
-from ..training.train import cosine, dashboard, smooth, train
+from ..training.train import cosine, train
 
 # %% ../../nbs/54_train_vae.ipynb #c8175440
 @torch.no_grad()
@@ -228,6 +229,7 @@ def oniris_train_vae(
     every:int=500,           # steps between checkpoints, held-out losses and dashboards
     accumulate:int=1,        # parts of a batch, one after the other
     minutes:float=None,      # time budget
+    device:str='',           # cpu, cuda, cuda:1, mps; the best there is if not given
     plain:store_true=False,  # show no clip in a mirror
 ):
     "Train a video autoencoder on any recording or on a folder of videos; out/ then holds it, for from_pretrained, and dashboard.png"
@@ -235,7 +237,7 @@ def oniris_train_vae(
     if frozen and not begin: raise ValueError('--frozen: expected --begin as well, the codec whose encoder is to stay as it is')
     plot_style()
     torch.manual_seed(seed)
-    vae = _make_vae(preset, strides, channels, blocks, latents, begin).to(local_device())
+    vae = _make_vae(preset, strides, channels, blocks, latents, begin).to(find_device(device or local_device()))
     if kl is None: kl = .01 if vae.latents == 'gaussian' else 0.
     loss = VAELoss(worst=worst, noise=noise, kl=kl, adversarial=adversarial, start=start, perceptual=perceptual)
     clips, held = train_clips(data, Path(out)/'clips', length, size)

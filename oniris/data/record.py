@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGE', 'FIELDS', 'AFTER', 'PATIENCE', 'LATER', 'play', 'state_vector', 'Episode', 'record', 'replay',
-           'oniris_record']
+           'oniris_record', 'json_object', 'suggested_skip']
 
 # %% ../../nbs/33_record.ipynb #162c4a90
 import json, os, time, warnings
@@ -23,17 +23,17 @@ from tqdm.auto import tqdm
 from ..core import check_int, check_shape, command, seed_for
 from .clips import Clips
 from .dataset import NEW, Writer
-from .environments import describe_env, env_from, EnvironmentFailed, flattens, make_env, shrink
+from .environments import describe_env, drawing_advice, env_from, EnvironmentFailed, flattens, make_env, shrink
 from .films import as_size
 from .policies import find_policy, make_policy, policy_name
 from .pool import in_order
 from .spaces import action_from, check_actions
 
 # %% ../../nbs/33_record.ipynb #2817d61f
-def _ask(what, call, *args, **kwargs):
+def _ask(what, call, *args, advice=''):
     "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
-    try: return call(*args, **kwargs)
-    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}') from e
+    try: return call(*args)
+    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
 
 def _reset(env, seed):
     obs, _ = env.reset(seed=seed)
@@ -61,7 +61,7 @@ def play(
     obs = _ask('reset', _reset, env, seed)
     action, reward, done, late = np.zeros(spaces.flatdim(env.action_space), np.float32), 0., False, False
     for i in count(1):
-        picture = shrink(_ask('render', env.render), size)
+        picture = shrink(_ask('render', env.render, advice=drawing_advice(env.spec.id if env.spec else '')), size)
         yield picture, action, state_vector(env.observation_space, obs), np.float32(reward), done
         if late: return
         action, reward, ended = np.asarray(act(i, obs), np.float32), 0., done
@@ -152,6 +152,7 @@ def _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, 
         if len(writer) == clips: break
         skipped, tally.longest = 0, max(tally.longest, episode.length)
         tally.idle = 0 if len(writer) > before else tally.idle + 1
+        if tally.idle: bar.set_postfix_str(f'{tally.idle} episodes gave none, the longest had {tally.longest} frames')
         if tally.idle == (LATER if len(writer) else PATIENCE): raise ValueError(_why_none(tally, frames, after))
     return tally
 
@@ -308,10 +309,10 @@ def oniris_record(
     overwrite:bool=False,     # replace a dataset that is there, when the new one is whole
 ):
     "Record clips of an environment: a dataset for oniris_train. Goes on where it was interrupted."
-    chosen, out, begin = _json_object(options), Path(out or f"data/{env.replace(':', '-').replace('/', '-')}"), time.perf_counter()
+    chosen, out, begin = json_object(options), Path(out or f"data/{env.replace(':', '-').replace('/', '-')}"), time.perf_counter()
     before = _clips_in(out, finished=add)
     with _plain_warnings():
-        skip = skip or _suggested_skip(env, wrap or None, chosen)
+        skip = skip or suggested_skip(env, wrap or None, chosen)
         if before and not overwrite: print(f'{out}: {before} clips are there already; going on')
         try:
             record(env, out, clips, frames, size, policy, seed, skip, tail, each or None, longest, test, workers or None, shard, overwrite,
@@ -324,8 +325,10 @@ def oniris_record(
     _tell(Clips(out), 0 if overwrite else before, time.perf_counter() - begin)
 
 # %% ../../nbs/33_record.ipynb #81bfa702
-def _json_object(options):
-    "The options of an environment. Raises ValueError unless they are a JSON object."
+def json_object(
+    options: str, # of an environment
+) -> dict:
+    "What a command was given as options. Raises ValueError unless they are a JSON object."
     try: return dict(json.loads(options))
     except (ValueError, TypeError) as e:
         raise ValueError(f"options: expected a JSON object like '{{\"continuous\": true}}', got {options!r} ({e})") from e
@@ -337,7 +340,11 @@ def _clips_in(path, finished=False):
         except (OSError, ValueError, KeyError, TypeError): pass
     return 0
 
-def _suggested_skip(env_id, wrap, options):
+def suggested_skip(
+    env_id: str,    # a gymnasium environment, or 'module:Name-v0'
+    wrap: str,      # 'module:function' that wraps it, or None
+    options: dict,  # its own
+) -> int:
     "The frame skip that an environment suggests, or 1; says what it means."
     known = describe_env(env_id, wrap=wrap, **options)
     skip, fps = known['frame_skip'], known['fps']

@@ -120,60 +120,69 @@ class GaussianDiffusion(nn.Module):
     @property
     def device(self): return next((p.device for p in self.model.parameters()), torch.device('cpu'))
 
-    def q_sample(self,
-        x_start,     # data (b ...) in [-1, 1]
-        t,           # step (b,), 0 ... T-1
-        noise=None,  # standard normal, of its shape; drawn if not given
-    ):               # -> x_t
-        "x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise: eq. 4."
-        return self.chain.q_sample(x_start, t.cpu() + 1, torch.randn_like(x_start) if noise is None else noise)
+# %% ../../nbs/11_ddpm.ipynb #fad702f7
+@patch
+def q_sample(self:GaussianDiffusion,
+    x_start,     # data (b ...) in [-1, 1]
+    t,           # step (b,), 0 ... T-1
+    noise=None,  # standard normal, of its shape; drawn if not given
+):               # -> x_t
+    "x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise: eq. 4."
+    return self.chain.q_sample(x_start, t.cpu() + 1, torch.randn_like(x_start) if noise is None else noise)
 
-    def q_posterior(self,
-        x_start,  # data, or an estimate of it (b ...)
-        x_t,      # (b ...)
-        t,        # step (b,), 0 ... T-1
-    ):            # -> mean, variance, its logarithm with the first clipped to the second's
-        "q(x_{t-1}|x_t, x_0): eq. 7."
-        mean, variance = self.chain.posterior(x_start, x_t, t.cpu() + 1)
-        return mean, variance, self.chain.logvar(0., t.cpu() + 1, x_t)
+@patch
+def q_posterior(self:GaussianDiffusion,
+    x_start,  # data, or an estimate of it (b ...)
+    x_t,      # (b ...)
+    t,        # step (b,), 0 ... T-1
+):            # -> mean, variance, its logarithm with the first clipped to the second's
+    "q(x_{t-1}|x_t, x_0): eq. 7."
+    mean, variance = self.chain.posterior(x_start, x_t, t.cpu() + 1)
+    return mean, variance, self.chain.logvar(0., t.cpu() + 1, x_t)
 
-    def p_losses(self,
-        x_start,     # data (b ...) in [-1, 1]
-        t,           # step (b,), 0 ... T-1
-        cond=None,   # vectors (b e), labels (b,), or strings
-        noise=None,
-        **given,     # for the model
-    ):               # -> 0-d tensor
-        "Mean error of the predicted noise: eq. 14."
-        noise = torch.randn_like(x_start) if noise is None else noise
-        if cond is not None: given = dict(null_cond_prob=self.cond_dropout) | given
-        predicted = self.model(self.q_sample(x_start, t, noise), t, cond=self._cond(cond, len(x_start)), **given)
-        return (predicted - noise).abs().mean() if self.loss_type == 'l1' else (predicted - noise).square().mean()
+# %% ../../nbs/11_ddpm.ipynb #ee378928
+@patch
+def p_losses(self:GaussianDiffusion,
+    x_start,     # data (b ...) in [-1, 1]
+    t,           # step (b,), 0 ... T-1
+    cond=None,   # vectors (b e), labels (b,), or strings
+    noise=None,
+    **given,     # for the model
+):               # -> 0-d tensor
+    "Mean error of the predicted noise: eq. 14."
+    noise = torch.randn_like(x_start) if noise is None else noise
+    if cond is not None: given = dict(null_cond_prob=self.cond_dropout) | given
+    predicted = self.model(self.q_sample(x_start, t, noise), t, cond=self._cond(cond, len(x_start)), **given)
+    return (predicted - noise).abs().mean() if self.loss_type == 'l1' else (predicted - noise).square().mean()
 
-    def forward(self, x, cond=None, noise=None, **given): # as `p_losses`, with a random step for each
-        "The training loss of a batch. TypeError or ValueError for a wrong shape, range or condition."
-        self._check(x)
-        return self.p_losses(x, torch.randint(self.chain.T, (len(x),), device=x.device), cond, noise, **given)
+@patch
+def forward(self:GaussianDiffusion, x, cond=None, noise=None, **given): # as `p_losses`, with a random step for each
+    "The training loss of a batch. TypeError or ValueError for a wrong shape, range or condition."
+    self._check(x)
+    return self.p_losses(x, torch.randint(self.chain.T, (len(x),), device=x.device), cond, noise, **given)
 
-    def _check(self, x):
-        if not torch.is_tensor(x) or not x.is_floating_point():
-            raise TypeError(f'x: expected floats in [-1, 1], got {getattr(x, "dtype", type(x).__name__)}')
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f'x: expected shape (b, {", ".join(map(str, self.shape))}), got {tuple(x.shape)}')
-        if not x.detach().abs().max() < 10:
-            raise ValueError(f'x: expected values about [-1, 1], got up to {x.detach().abs().max():.4g}: are these bytes? v/127.5 - 1 '
-                             f'scales them')
+# %% ../../nbs/11_ddpm.ipynb #2161b266
+@patch
+def _check(self:GaussianDiffusion, x):
+    if not torch.is_tensor(x) or not x.is_floating_point():
+        raise TypeError(f'x: expected floats in [-1, 1], got {getattr(x, "dtype", type(x).__name__)}')
+    if tuple(x.shape[1:]) != self.shape:
+        raise ValueError(f'x: expected shape (b, {", ".join(map(str, self.shape))}), got {tuple(x.shape)}')
+    if not x.detach().abs().max() < 10:
+        raise ValueError(f'x: expected values about [-1, 1], got up to {x.detach().abs().max():.4g}: are these bytes? v/127.5 - 1 '
+                         f'scales them')
 
-    def _cond(self, cond, b):
-        "What the model takes: strings become vectors"
-        if cond is None or torch.is_tensor(cond):
-            if cond is not None and len(cond) != b: raise ValueError(f'cond: expected one for each of {b}, got {len(cond)}')
-            return cond
-        if isinstance(cond, str) or not all(isinstance(s, str) for s in cond):
-            raise TypeError(f'cond: expected a tensor or a list of strings, got {cond!r}')
-        if self.text_encoder is None:
-            raise TypeError('cond: strings need a text_encoder (strings -> vectors), given to GaussianDiffusion or kept by the model')
-        return self._cond(torch.as_tensor(self.text_encoder(list(cond)), dtype=torch.float32, device=self.device), b)
+@patch
+def _cond(self:GaussianDiffusion, cond, b):
+    "What the model takes: strings become vectors"
+    if cond is None or torch.is_tensor(cond):
+        if cond is not None and len(cond) != b: raise ValueError(f'cond: expected one for each of {b}, got {len(cond)}')
+        return cond
+    if isinstance(cond, str) or not all(isinstance(s, str) for s in cond):
+        raise TypeError(f'cond: expected a tensor or a list of strings, got {cond!r}')
+    if self.text_encoder is None:
+        raise TypeError('cond: strings need a text_encoder (strings -> vectors), given to GaussianDiffusion or kept by the model')
+    return self._cond(torch.as_tensor(self.text_encoder(list(cond)), dtype=torch.float32, device=self.device), b)
 
 # %% ../../nbs/11_ddpm.ipynb #684838aa
 @patch

@@ -91,49 +91,54 @@ class Denoiser(nn.Module, Pretrained):
         if self.sigma_d is None: return self._denoise(x, sigma, given)
         return self._denoise(x, sigma, given, self._previous(x, clean, cache))
 
-    def loss_weight(self,
-        sigma,  # noise level > 0 of the frames of a sequence (... t)
-    ):          # -> 1/c_out^2, of sigma's shape
-        "lambda(sigma) of this denoiser's loss: `loss_weight`, or where a frame has one before it, that of `precondition_pair`."
-        alone = loss_weight(sigma, self.sigma_data)
-        if self.sigma_d is None: return alone
-        first = torch.arange(sigma.shape[-1], device=sigma.device) < self.block
-        return torch.where(first, alone, precondition_pair(sigma, self.sigma_d, self.sigma_data)[2]**-2)
+# %% ../../nbs/12_edm.ipynb #4e0684c5
+@patch
+def loss_weight(self:Denoiser,
+    sigma,  # noise level > 0 of the frames of a sequence (... t)
+):          # -> 1/c_out^2, of sigma's shape
+    "lambda(sigma) of this denoiser's loss: `loss_weight`, or where a frame has one before it, that of `precondition_pair`."
+    alone = loss_weight(sigma, self.sigma_data)
+    if self.sigma_d is None: return alone
+    first = torch.arange(sigma.shape[-1], device=sigma.device) < self.block
+    return torch.where(first, alone, precondition_pair(sigma, self.sigma_d, self.sigma_data)[2]**-2)
 
-    def new_cache(self,
-        b,       # batch size
-        window,  # how many past frames it can hold
-        **more,  # of the net's: sinks, clock
-    ):           # -> the net's empty cache
-        "An empty cache. TypeError if the net has none to give, ValueError if b or window is less than 1."
-        if not hasattr(self.net, 'new_cache'):
-            raise TypeError(f'net: expected one with new_cache(b, window), got {type(self.net).__name__}, which has none')
-        if min(b, window) < 1: raise ValueError(f'new_cache: expected b and window >= 1, got b={b}, window={window}')
-        cache = self.net.new_cache(b, window, **more)
-        if self.sigma_d is not None:
-            like = next(self.parameters())
-            dtype = torch.promote_types(like.dtype, torch.float32)
-            nothing = torch.zeros(b, self.net.channels, *self.net.resolution, device=like.device, dtype=dtype)
-            cache.states['previous'] = PreviousFrame(nothing)
-        return cache
+@patch
+def new_cache(self:Denoiser,
+    b,       # batch size
+    window,  # how many past frames it can hold
+    **more,  # of the net's: sinks, clock
+):           # -> the net's empty cache
+    "An empty cache. TypeError if the net has none to give, ValueError if b or window is less than 1."
+    if not hasattr(self.net, 'new_cache'):
+        raise TypeError(f'net: expected one with new_cache(b, window), got {type(self.net).__name__}, which has none')
+    if min(b, window) < 1: raise ValueError(f'new_cache: expected b and window >= 1, got b={b}, window={window}')
+    cache = self.net.new_cache(b, window, **more)
+    if self.sigma_d is not None:
+        like = next(self.parameters())
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        nothing = torch.zeros(b, self.net.channels, *self.net.resolution, device=like.device, dtype=dtype)
+        cache.states['previous'] = PreviousFrame(nothing)
+    return cache
 
-    @torch.no_grad()
-    def append(self,
-        x,             # frames to remember (b 1 t c h w)
-        sigma,         # noise level of each (b 1 t), > 0
-        actions=None,  # (b t a)
-        cache=None,    # from new_cache(b, window); written
-        cond=None,     # a condition for the net (b ...)
-        clean=None,    # the same frames without their noise (b t c h w); x's if not given
-    ):
-        """Run the net on frames and leave in the cache what it keeps of them. All is checked before anything is written; errors as in
-        a call."""
-        if cache is None: raise ValueError('cache: expected the cache to write to, from new_cache(b, window), got None')
-        if not hasattr(cache, 'writing'): raise TypeError(f'cache: expected one with writing(), got {type(cache).__name__}')
-        x, sigma, given = self._check(x, sigma, actions, cache, cond)
-        if clean is not None: self._check_clean(clean, x)
-        with cache.writing(): self._network(x, sigma, given)
-        if self.sigma_d is not None: cache.states['previous'].keep((x[:, 0] if clean is None else clean)[:, -1])
+# %% ../../nbs/12_edm.ipynb #5287d66f
+@patch
+@torch.no_grad()
+def append(self:Denoiser,
+    x,             # frames to remember (b 1 t c h w)
+    sigma,         # noise level of each (b 1 t), > 0
+    actions=None,  # (b t a)
+    cache=None,    # from new_cache(b, window); written
+    cond=None,     # a condition for the net (b ...)
+    clean=None,    # the same frames without their noise (b t c h w); x's if not given
+):
+    """Run the net on frames and leave in the cache what it keeps of them. All is checked before anything is written; errors as in
+    a call."""
+    if cache is None: raise ValueError('cache: expected the cache to write to, from new_cache(b, window), got None')
+    if not hasattr(cache, 'writing'): raise TypeError(f'cache: expected one with writing(), got {type(cache).__name__}')
+    x, sigma, given = self._check(x, sigma, actions, cache, cond)
+    if clean is not None: self._check_clean(clean, x)
+    with cache.writing(): self._network(x, sigma, given)
+    if self.sigma_d is not None: cache.states['previous'].keep((x[:, 0] if clean is None else clean)[:, -1])
 
 # %% ../../nbs/12_edm.ipynb #f929b727
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'free_running', 'teacher_forced', 'dream_again', 'side_by_side', 'held_actions', 'film', 'Played',
-           'game_played', 'default_start', 'find_player', 'own_start', 'described', 'oniris_dream']
+           'game_played', 'file_player', 'default_start', 'find_player', 'own_start', 'described', 'oniris_dream']
 
 # %% ../../nbs/63_rollout.ipynb #48ab1e5e
 import copy
@@ -19,13 +19,13 @@ from einops import rearrange
 from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import check_int, command, seed_for
-from ..data.captions import text_encoder, unit
+from ..data.captions import number_rows, text_encoder, unit
 from ..data.clips import Clips
 from ..data.environments import make_env
 from ..data.films import film_kind, fit, read_film
 from ..data.policies import own_heuristic
 from ..data.record import play
-from ..data.spaces import action_vector
+from ..data.spaces import action_vector, action_vectors, check_actions
 from .dreamer import Dreamer
 from .run import clip_context, Context, load_run, Run
 from ..frames import from_uint8, save_gif, save_mp4, to_uint8
@@ -166,6 +166,20 @@ def game_played(
     pictures, actions, *_ = zip(*ahead)
     return Played(torch.from_numpy(np.stack(actions))[None], np.stack(pictures), f"{about['env_id']}'s own heuristic")
 
+def file_player(
+    run: Run,
+    file,         # .npy or .csv: a row for each frame, the number of an action or its vector
+    frames: int,  # how many at most
+) -> Played:
+    "The actions of a file, as many as it has. ValueError if they are none of this world's; FileNotFoundError."
+    if not run.action_dim: raise ValueError('actions: this world takes none')
+    if not Path(file).is_file(): raise FileNotFoundError(f'actions: no such file as {file}')
+    rows = number_rows(file)[:frames]
+    numbered = rows.ndim == 1 and not hasattr(run.action_space, 'low')
+    space = run.about.get('action_space')
+    vectors = action_vectors(rows.astype(int).tolist(), run.action_space) if numbered else rows.reshape(len(rows), -1)
+    return Played(torch.from_numpy(check_actions(vectors, space))[None], None, f'the actions of {file}')
+
 def default_start(
     run: Run,
 ) -> int:
@@ -258,11 +272,6 @@ def _find_start(run, start): # what was said -> number of a start or None, Conte
         except IndexError as e: raise ValueError(str(e)) from e
     return None, own_start(run, start)
 
-def _device(name): # '' for the best there is
-    if not name: return None
-    try: torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as e: raise ValueError(f'device: {name} cannot be used here ({e})') from e
-    return name
 
 # %% ../../nbs/63_rollout.ipynb #f30d2bcb
 @command
@@ -274,6 +283,7 @@ def oniris_dream(
     seed:int=0,          # of the dream's noise and of random actions
     steps:int=0,         # network evaluations a frame; 0 for the run's own
     action:int=-1,       # the action to hold, in a world of numbered actions; -1 for a player
+    actions:str='',      # a file of actions, .npy or .csv: a row for each frame, a number or a vector
     hold:int=8,          # frames that a random action is held for
     text:str='',         # what to dream of, in a world with captions
     label:str='',        # the same, in a world with labels
@@ -286,15 +296,16 @@ def oniris_dream(
     check_int(frames, 'frames', 1)
     check_int(hold, 'hold', 1)
     _outputs(out)
-    found = load_run(run, _device(device))
+    found = load_run(run, device or None)
     which, given = _find_start(found, start)
     cond = described(found, text, label)
     changes = {k: v for k, v in dict(steps=steps or None, guidance=guidance).items() if v is not None}
     dreamer = Dreamer.from_run(found, seed=seed, **changes).reset(given.frames, given.actions, given.cond if cond is None else cond)
-    if found.action_dim and action >= 0: # one key, held
+    if actions: played = file_player(found, actions, frames)
+    elif found.action_dim and action >= 0: # one key, held
         played = Played(held_actions(found.action_space, frames, seed, hold, action), None, f'action {action}')
     else: played = find_player(found, which, frames, seed, hold)
-    video = film(dreamer, frames, played.actions)
+    video = film(dreamer, frames if played.actions is None else played.actions.shape[1], played.actions)
     both = played.pictures is not None and not alone
     _save_films(_beside(video, played.pictures) if both else video, out, found.fps, scale)
     if played.actions is not None: print(f'played by {played.player}' + ('; above the dream, below the game itself' if both else ''))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import torch
-from ..core import default_device, write_atomic
+from ..core import find_device, write_atomic
 from ..frames import from_uint8
 from ..pretrained import bundled_runs, local_folder
 from ..codec.codec import Codec
@@ -197,7 +197,7 @@ def load_run(
     packed = (path / 'starts.npz').read_bytes()
     if hashlib.sha256(packed).hexdigest() != manifest['starts']:
         raise ValueError(f'{path}/starts.npz: its content does not have the hash in run.json')
-    device = default_device() if device is None else device
+    device = find_device(device)
     def load(cls, name): return cls.from_pretrained(path / name).to(device).requires_grad_(False)
     return Run(path, load(Denoiser, 'world'), load(Codec, 'codec') if manifest['codec'] else None, _unpack(packed), manifest)
 

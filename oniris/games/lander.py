@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LANDER_MASS', 'SCREEN', 'REAL', 'NONE', 'NEAR', 'LANDER', 'STATUS', 'MIRRORS', 'lander_clips', 'lander_position',
            'lander_on_screen', 'seen', 'lander_window', 'lander_psnr', 'outside_psnr', 'lander_found', 'position_error',
-           'lander_near', 'lander_false', 'lander_status', 'landers_in', 'lander_follows']
+           'lander_near', 'lander_false', 'lander_status', 'lander_in_view', 'landers_in', 'lander_follows']
 
 # %% ../../nbs/37_lander.ipynb #fb4e9369
 from importlib.resources import files
@@ -130,6 +130,11 @@ def lander_status(states, done): # (... 8) observations, (...) is the game over?
     states, done = np.asarray(states), np.asarray(done, bool)
     landed = (states[..., 6] > .5) & (states[..., 7] > .5)
     return np.where(done, 2, np.where(landed, 1, 0))
+
+def lander_in_view(states) -> np.ndarray: # (... 8) observations -> bool (...)
+    "Is the whole lander inside the window? By the simulator's own coordinates."
+    x, y = np.asarray(states)[..., 0], np.asarray(states)[..., 1]
+    return (np.abs(x) < .95) & (y > -.4) & (y < 1.33)
 
 def landers_in(
     about: dict, # of a dataset or a run

@@ -7,7 +7,7 @@ __all__ = ['PAGE', 'FILES', 'POLICY', 'HEADERS', 'PlayerThread', 'front_end', 'P
            'oniris_play']
 
 # %% ../../nbs/77_screen.ipynb #6db0115f
-import asyncio, io, json, queue, re, secrets, socket, struct, threading
+import asyncio, io, json, queue, re, secrets, socket, struct, threading, webbrowser
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,13 +15,15 @@ import ipywidgets as widgets
 import numpy as np
 from PIL import Image
 from ..core import command, write_atomic
-from .player import Player, Recorder
+from ..data.record import json_object, suggested_skip
+from .player import Player, PlayerBase
+from .recorder import GamePlayer, Recorder
 
 # %% ../../nbs/77_screen.ipynb #8d3b9033
 class PlayerThread(threading.Thread):
     "The thread in which a player lives: it waits for messages until the next frame is due"
     def __init__(self,
-        player: Player,
+        player: PlayerBase,
         send,  # send(message, buffers): called in this thread
     ):
         super().__init__(daemon=True, name='oniris-play')
@@ -113,7 +115,7 @@ class PlainPlayer(widgets.VBox):
         getattr(self, '_' + message['type'])(message, buffers)
 
     def _about(self, m, buffers):
-        self.size, self.start.options = m['size'], range(m['starts'])
+        self.size, self.title, self.start.options = m['size'], m['title'], range(m['starts'])
         self.strip.value = _png(_picture(buffers[0], m['strip']), 40)
         held, options = self.held.value, [('nothing', '')] + [(f'{c}: {name}', c) for c, name in m['names'].items()]
         self.held.options = options
@@ -122,10 +124,10 @@ class PlainPlayer(widgets.VBox):
     def _state(self, m, buffers):
         self.playing.value, self.compare.value, self.recording.value = m['playing'], m['compare'], m['recording']
         self.start.value, self.speed.value = m['start'], m['speed']
-        self.steps.max = max(16, m['steps'])
-        self.steps.value = m['steps']
-        said = [f"frame {m['frame']}", f"{m['fps']:.1f} frames/s", f"{1000 * m['cost']:.0f} ms to dream a frame"]
-        if m['ended']: said.append(f"the dream: {m['ended']}")
+        self.steps.max, self.steps.disabled = max(16, m['steps']), not m['steps'] # a game has none
+        if m['steps']: self.steps.value = m['steps']
+        said = [f"frame {m['frame']}", f"{m['fps']:.1f} frames/s", f"{1000 * m['cost']:.0f} ms to make a frame"]
+        if m['ended']: said.append(f"{self.title}: {m['ended']}")
         if m['over']: said.append('the game is over')
         self.status.value = ' · '.join(said)
         if not buffers: return
@@ -136,13 +138,13 @@ class PlainPlayer(widgets.VBox):
     def _film(self, m, buffers): self.film.value = f"saved as {write_atomic(Path(m['name']), buffers[0])}"
 
 def play_widget(
-    run,           # a `Player`, or what `Player` takes
+    run,           # a `Player`, a `GamePlayer`, or what `Player` takes
     plain=None,    # Jupyter's own buttons? By default only if the canvas does not answer
     patience=10.,  # seconds to wait for its answer
     **settings,    # of `Player`
 ) -> widgets.Widget: # with `.player`, and `.stage`, which closes it
     "Play a dream in a notebook. The errors are those of `Player`"
-    player, box, faces = run if isinstance(run, Player) else Player(run, **settings), widgets.VBox(), []
+    player, box, faces = run if isinstance(run, PlayerBase) else Player(run, **settings), widgets.VBox(), []
     stage = PlayerThread(player, lambda m, b: [show(m, b) for show in list(faces)])
     buttons = PlainPlayer(stage.post)
     try: canvas = None if plain else _custom_widget()()
@@ -201,7 +203,7 @@ def _socket_at(port): # a socket of this machine only; OSError if the port is ta
 class Server:
     "The player as a web page of this machine, for those who know the address"
     def __init__(self,
-        player: Player,
+        player: PlayerBase,
         port=0,      # 0 takes any that is free
         token=None,  # the secret in the address; a random one if not given
     ):
@@ -287,30 +289,47 @@ class Server:
 @command
 def oniris_play(
     run:str='lander',  # a run's directory, the name of one that comes with oniris, or an id on the Hugging Face hub
+    env:str='',        # a gymnasium environment, or module:Name-v0: play it alone, without a dream
     port:int=0,        # of the page; 0 takes any that is free
-    start:int=0,       # which of the run's real starts to begin from
+    start:int=0,       # which of the run's real starts to begin from, or which episode of the game
     steps:int=0,       # network evaluations a frame; 0 for the run's own
-    seed:int=0,        # of the dreams
+    seed:int=0,        # of the dreams, or of the game's episodes
     device:str='',     # cpu, cuda …; the best there is if not given
-    keys:str='',       # your own: a=1,d=3 (of a vector: a=0:-1,d=0:1); those that suit the world if not given
+    keys:str='',       # your own: a=1,d=3,rest=0 (of a vector: a=0:-1,d=0:1); those that suit the world if not given
     game:bool=False,   # show the real simulator beside the dream
-    record:str='',     # directory of a dataset to be made of what you play: of the game with --game, else of the dream
+    record:str='',     # directory of a dataset to be made of what you play: of the game with --env or --game, else of the dream
     frames:int=32,     # of a recorded clip
+    size:str='64',     # of the game's pictures, with --env: SIDE or HEIGHTxWIDTH
+    skip:int=0,        # with --env: environment steps a frame, the action held; 0 for what it suggests
+    tail:int=0,        # with --env: frames to go on for when it is over
+    options:str='{}',  # with --env: the environment's own options, as JSON
+    wrap:str='',       # with --env: module:function that is given the environment and returns the one to play
     browse:bool=False, # open the page in the browser
 ):
-    "Play a trained run on a web page of this machine. Ctrl-C ends it"
-    recorder = Recorder(record, frames) if record else None
-    settings = dict(steps=steps) if steps else {}
-    server = Server(Player(run, start, seed, keys or None, game, device or None, recorder, **settings), port)
-    far = f'ssh -L {server.port}:127.0.0.1:{server.port} …'
-    print(f'Play at {server.url}\n(on this machine only; from another, tunnel: {far}). Ctrl-C ends it.', flush=True)
+    "Play a trained run, or a game alone, on a web page of this machine. Ctrl-C ends it"
+    recorder, keys = Recorder(record, frames) if record else None, keys or None
+    if env:
+        given = dict(size=size, seed=seed, keys=keys, tail=tail, watch=recorder, wrap=wrap or None) | json_object(options)
+        player = GamePlayer(env, skip=skip or suggested_skip(env, wrap or None, json_object(options)), **given)
+        if start: player.reset(start)
+    else:
+        settings = dict(steps=steps) if steps else {}
+        player = Player(run, start, seed, keys, game, device or None, recorder, **settings)
+    server = Server(player, port)
     try:
-        if browse:
-            import webbrowser
-            webbrowser.open(server.url)
+        _tell(player, server)
+        if browse: webbrowser.open(server.url)
         while server.thread.is_alive(): server.thread.join(1)
-    except KeyboardInterrupt: print('\nthe dream is over')
+    except KeyboardInterrupt: print('\nit is over')
     finally:
         server.close()
         if recorder: print(f'your play: {recorder.close() or "no clip was filled"}')
+
+def _tell(player, server):
+    "Where to play, and with which keys."
+    print(f'Play at {server.url}')
+    print(f'(on this machine only; from another, tunnel: ssh -L {server.port}:127.0.0.1:{server.port} …). Ctrl-C ends it.')
+    said = ', '.join(f'{combo}: {player.keys.name(combo)}' for combo in player.keys.bound)
+    rest = f'; nothing down: {player.keys.resting()}' if said else ''
+    print(f'Keys: {said or "none"}{rest}', flush=True)
 

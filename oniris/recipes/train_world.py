@@ -31,10 +31,11 @@ from .preflight import find_data, Plan, preflight
 from .presets import make_codec, mirror_order, Preset
 from .regenerate import RegeneratedPast
 from ..training.checkpoint import Busy, checkpoints, read_log
+from ..training.dashboard import dashboard
 from ..training.ema import PowerEMA
 from ..training.loss import motion_weight, plot_loss, TwoCopyLoss
 from ..training.processes import first_process
-from ..training.train import cosine, dashboard, finished, train
+from ..training.train import cosine, finished, train
 
 # %% ../../nbs/92_train_world.ipynb #e9c99f99
 @torch.no_grad()
