@@ -23,9 +23,10 @@ from ..data.clips import Clips
 from ..data.videos import import_videos
 from ..frames import from_uint8, plot_style
 from ..training.checkpoint import read_log
-from ..training.ema import PowerEMA, load_average
+from ..training.dashboard import dashboard, smooth
+from ..training.ema import load_average, PowerEMA
 from ..training.processes import first_process, launched, local_device
-from ..training.train import cosine, dashboard, smooth, train
+from ..training.train import cosine, train
 
 # %% ../../nbs/54_train_vae.ipynb #c8175440
 @torch.no_grad()
