@@ -73,6 +73,7 @@ class Dreamer:
         action_space=None, # a gymnasium space or its description: actions outside it are refused
         amp=None,         # dtype of autocast; by default that of `amp_dtype` on a GPU, and none on a CPU
         graph=None,       # capture a step as a CUDA graph? By default on a GPU, if the sampler adds no noise
+        engine='torch',   # or 'onnx': ONNX Runtime makes the steps, on a CPU
     ):
         "ValueError for a number out of range."
         self.sampler = _find_sampler(sampler)
@@ -92,7 +93,7 @@ class Dreamer:
         gpu = self.device.type == 'cuda'
         self.amp = amp_dtype(self.device) if amp is None and gpu else amp
         captured = gpu and (not _draws(self.sampler) if graph is None else graph)
-        self.stepper = (Captured if captured else Eager)(self.sigmas, self.device)
+        self.stepper = self._stepper(engine, captured)(self.sigmas, self.device)
         self.cache = self.decoding = self.cond = self.latents = None    # latents: those of the last step, `b block c h w`
         self.ages, self.seeds = [], []
 
@@ -158,7 +159,7 @@ def make(self: Dreamer,
     "One step: sample, project, remember. What is interrupted while it remembers is no dream any more"
     with self._precision():
         churn = generator(self.seeds[0], self.ages[0], 'churn')
-        x = self.sampler(self._denoise(action), float(self.sigmas[0]) * start, self.stepper.levels, churn)
+        x = self.sampler(self._denoise(action), self.stepper.levels.tolist()[0] * start, self.stepper.levels, churn)
         z = x if self.codec is None else self.codec.project(x)
         cache, self.cache = self.cache, None
         self._remember(cache, z, context, action, self.cond)
@@ -186,11 +187,21 @@ def _remember(self: Dreamer, cache, z, noise, action, cond):
 @patch
 def _frames(self: Dreamer, z):
     if self.codec is None: return z.to(self.kind)
-    with self._precision(): return self.codec.to_video(z, self.decoding).to(self.kind)
+    with self._precision(): return self.stepper.show(self, z).to(self.kind)
 
 @patch
 def _precision(self: Dreamer):
     return nullcontext() if self.amp in (None, torch.float32) else torch.autocast(self.device.type, self.amp)
+
+@patch
+def _stepper(self: Dreamer, engine, captured):
+    "Who makes the steps. ValueError for an engine that is none, or that cannot"
+    if engine not in ('torch', 'onnx'): raise ValueError(f"engine: expected 'torch' or 'onnx', got {engine!r}")
+    if engine == 'torch': return Captured if captured else Eager
+    if _draws(self.sampler): raise ValueError('engine: onnx holds no sampler that adds noise on the way; euler and heun are two that do not')
+    if self.amp not in (None, torch.float32): raise ValueError(f'engine: onnx computes in single precision, expected amp=None, got {self.amp}')
+    from oniris.dream.onnx import OnnxStep
+    return OnnxStep
 
 # %% ../../nbs/61_dreamer.ipynb #d8d5d5a6
 @patch

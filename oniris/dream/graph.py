@@ -35,6 +35,12 @@ class Eager:
     ):            # -> latents (b k c h w)
         return dreamer.make(*inputs)
 
+    def show(self,
+        dreamer,
+        z,       # latents (b k c h w)
+    ):           # -> frames (b stride 3 H W)
+        return dreamer.codec.to_video(z, dreamer.decoding)
+
     def forget(self): "The dreamer has another cache now"
     def another(self): return type(self)(self.sigmas, self.device)
 

@@ -289,6 +289,7 @@ def oniris_dream(
     label:str='',        # the same, in a world with labels
     guidance:float=None, # w in D_base + w (D - D_base); the run's own if not given
     device:str='',       # cpu, cuda or mps; the best there is if not given
+    engine:str='torch',  # torch, or onnx for ONNX Runtime: faster on a CPU
     alone:bool=False,    # leave out the game's own pictures
     scale:int=0,         # screen pixels to a pixel; 0 for about 256 across
 ):
@@ -299,7 +300,7 @@ def oniris_dream(
     found = load_run(run, device or None)
     which, given = _find_start(found, start)
     cond = described(found, text, label)
-    changes = {k: v for k, v in dict(steps=steps or None, guidance=guidance).items() if v is not None}
+    changes = {k: v for k, v in dict(steps=steps or None, guidance=guidance, engine=engine).items() if v is not None}
     dreamer = Dreamer.from_run(found, seed=seed, **changes).reset(given.frames, given.actions, given.cond if cond is None else cond)
     if actions: played = file_player(found, actions, frames)
     elif found.action_dim and action >= 0: # one key, held
