@@ -39,6 +39,8 @@ def results():
         lines.append(f'| {what} | {text.format(*found.groups())} | [{name}]({name}.ipynb) |')
     return '\n'.join(lines)
 
+def part_of(name): return 'Appendix' if name == '99_glossary' else PARTS[int(name[0])]
+
 def notebooks(): return sorted(p.stem for p in (ROOT / 'nbs').glob('[0-9]*.ipynb'))
 
 def course():
@@ -46,7 +48,7 @@ def course():
     last = None
     for name in notebooks():
         title, quote = re.match(r'# (.*?)\n+> (.*)', ''.join(cells(name)[0]['source'])).groups()
-        part = PARTS[int(name[0])]
+        part = part_of(name)
         lines.append(f'| {part if part != last else ""} | [{name}]({name}.ipynb) | {quote.strip().rstrip(".")} |')
         last = part
     return '\n'.join(lines)
@@ -54,8 +56,8 @@ def course():
 def sidebar():
     text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
     sections = ''
-    for i, part in enumerate(PARTS):
-        names = [f'{n}.ipynb' for n in notebooks() if n[0] == str(i)]
+    for part in [*PARTS, 'Appendix']:
+        names = [f'{n}.ipynb' for n in notebooks() if part_of(n) == part]
         if names: sections += f'      - section: "{part}"\n        contents: [{", ".join(names)}]\n'
     return re.sub(r'(      - index\.ipynb\n).*?(?=\n\S)', lambda m: m[1] + sections.rstrip('\n') + '\n', text, flags=re.S)
 
