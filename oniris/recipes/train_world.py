@@ -11,7 +11,6 @@ import copy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
