@@ -44,7 +44,8 @@ class Clips:
     def __len__(self): return len(self.rows)
     def __getstate__(self): return self.__dict__ | dict(_pid=None, _files={})
     def __repr__(self):
-        return f"Clips({self.url or str(self.path)!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {self.size[0]}x{self.size[1]}"
+        where, (h, w) = self.url or str(self.path), self.size
+        return f"Clips({where!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {h}x{w}"
 
 def _rows(index, split):
     "Which clips are of a split; those in the gap between two stretches of time are of neither."

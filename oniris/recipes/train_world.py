@@ -11,7 +11,6 @@ import copy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -300,7 +299,7 @@ def _is_there(out, step): # is the run of this step saved and drawn?
 # %% ../../nbs/92_train_world.ipynb #7333e4a8
 @command
 def oniris_train(
-    data:str='',        # a dataset of frames (oniris_record, oniris_import) or of latents (oniris_encode), its address (s3://…), or a folder of films
+    data:str='',        # a dataset (oniris_record, oniris_import) or its latents (oniris_encode), here or at s3://…; or a folder of films
     out:str='runs/world', # directory of the run; one that is there goes on
     preset:str='auto',  # auto, lander_cpu, lander, lander_refine, lander_4090 or csgo_4090; auto chooses by the size of the frames
     steps:int=None,     # optimizer steps of the world model, if not the preset's; a finished run goes on if they are more

@@ -11,6 +11,8 @@ from functools import partial
 import torch
 from torch import nn, Tensor
 from torch.utils.checkpoint import checkpoint
+from ..diffusion.edm import Denoiser
+from ..diffusion.previous import previous_frames
 from ..nn.conv import CausalConv
 
 # %% ../../nbs/46_parallel.ipynb #3a3dfab2
@@ -112,15 +114,33 @@ class HaloConv(CausalConv):
 
     def _check(self, x, c_noise, state, scale): super()._check(x, c_noise, None if isinstance(state, _Halo) else state, scale)
 
+class _FrameBefore:
+    "The frame before the first one here: what a dream's cache remembers, sent by the neighbour."
+    def __init__(self, frame, known): self.frame, self.known = frame, known
+
+def _previous_sent(denoiser, ranks, x, clean, cache):
+    "As `Denoiser._previous`, where the frame before the first one here is the neighbour's last."
+    if cache is not None: return Denoiser._previous(denoiser, x, clean, cache)
+    if clean is not None: denoiser._check_clean(clean, x)
+    clean = x[:, 0] if clean is None else clean.to(x.dtype)
+    known = torch.zeros(len(x), dtype=torch.long, device=x.device) + ranks.rank > 0
+    return previous_frames(clean, 1, _FrameBefore(_Shift.apply(clean[:, -1], ranks), known))
+
+def _weight_sent(denoiser, ranks, sigma):
+    "As `Denoiser.loss_weight`: only the first process has a frame with none before it."
+    if ranks.rank == 0: return Denoiser.loss_weight(denoiser, sigma)
+    return Denoiser.loss_weight(denoiser, torch.cat([sigma[..., :1], sigma], -1))[..., 1:]
+
 def sequence_parallel_(
     model: nn.Module,     # changed in place: a `Denoiser` of a `UNet` or a `DiT`
     ranks: SequenceGroup,
 ) -> nn.Module:
     """From now on the model's inputs are each process's own frames; sum the gradients over the processes.
-    ValueError for what looks back in another way: blocks of frames, a frame before as observation"""
+    ValueError for blocks of frames, which look back in another way."""
     for m in model.modules():
         if getattr(m, 'block', 1) != 1: raise ValueError(f'block: expected frames made one by one, got blocks of {m.block}')
-        if getattr(m, 'sigma_d', None) is not None: raise ValueError('sigma_d: expected a denoiser that has no frame before as observation')
+        if getattr(m, 'sigma_d', None) is not None: # the frame before is an observation
+            m._previous, m.loss_weight = partial(_previous_sent, m, ranks), partial(_weight_sent, m, ranks)
         if isinstance(m, CausalConv): m.__class__, m.ranks = HaloConv, ranks
         elif hasattr(m, 'over_frames'): m.over_frames = partial(ulysses, m.over_frames, ranks)
     return model
