@@ -14,7 +14,7 @@ from ..core import check_int, command, write_atomic
 from ..dream.reward import RewardHead, train_reward
 from ..dream.run import load_run
 
-# %% ../../nbs/84_agent.ipynb #e4132c9d
+# %% ../../nbs/84_agent.ipynb #0ab2b314
 def find_policy_dir(
     run,      # a `Run`
     given='', # a directory; the run's own if not given
@@ -23,7 +23,8 @@ def find_policy_dir(
     places = [Path(given)] if given else [p / 'policy' for p in (run.results_dir, run.path)]
     for place in places:
         if (place / 'config.json').is_file(): return place
-    raise FileNotFoundError(f'{places[0]}: no agent; oniris_agent --train 1 --run {run.path} --data DATA makes one')
+    name = run.path.name if run.results_dir != run.path else run.path # one that came with oniris is known by its name
+    raise FileNotFoundError(f'{places[0]}: no agent; oniris_agent --train 1 --run {name} --data DATA makes one')
 
 def _find_reward(run, data, bar=True):
     "The head of a run, trained if there is none"
