@@ -178,8 +178,7 @@ def main():
     page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.processor() or platform.machine(), data=data.hash, widths=a.widths,
                                                                context=CONTEXT, horizons=HORIZONS, flights=a.flights, runs=[], rates={}, step_seconds={})
     def write(): write_atomic(out, (json.dumps(page) + '\n').encode())
-    missing = [n for n in a.only if n not in page['step_seconds']]
-    if missing: page['step_seconds'] |= step_seconds({n: regime(n, data, 0, a.widths) for n in missing})
+    if not page['step_seconds']: page['step_seconds'] = step_seconds({n: regime(n, data, 0, a.widths) for n in RUNS}) # all in one go, or they are not comparable
     page.setdefault('baselines', baselines(data))
     print({k: f'{1e3 * v:.0f} ms' for k, v in page['step_seconds'].items()}, flush=True)
     if a.costs: page |= dict(training_costs=training_costs(data, a.widths), dreaming_costs=dreaming_costs(data, a.widths))
