@@ -5,6 +5,7 @@ from gymnasium import spaces
 import oniris.games.squash  # noqa: registers the game
 from oniris.agents.actor_critic import (ActorCritic, AgentObjective, Moments, actor_critic_loss, imagine, lambda_returns, look_back, make_policy_net,
                                         still_there, train_agent)
+from oniris.agents.agent import oniris_agent
 from oniris.agents.score import Pilot, Played, play_game, play_known, score
 from oniris.codec.codec import PatchPCA
 from oniris.codec.vae import VAE
@@ -200,3 +201,16 @@ def test_what_the_loss_asks_of_the_end():
     _, logs = reward_loss(head, z, a, rewards, done, states)
     assert logs['at_end'] == 0 and logs['going_on'] == 0 and torch.isclose(logs['state'], torch.tensor(4.)) and torch.isclose(logs['over'], torch.tensor(2.).log())
     assert RewardHead(**head.config).config == head.config and torch.equal(copy.deepcopy(head).state_units, head.state_units)
+
+# ---- the command
+
+def test_the_command_trains_plays_and_refuses(tmp_path, capsys):
+    run = squash_run(tmp_path)
+    with pytest.raises(SystemExit, match='nosuch'): oniris_agent(run='nosuch')
+    with pytest.raises(SystemExit, match='no agent'): oniris_agent(run=str(run.path), episodes=1)
+    with pytest.raises(SystemExit, match='device: '): oniris_agent(run=str(run.path), device='nosuch')
+    head_of(run).save_pretrained(run.path/'reward')
+    oniris_agent(run=str(run.path), episodes=2, train=1, steps=2, horizon=2, device='cpu')
+    assert 'an agent that has seen nothing but dreams' in (said := capsys.readouterr().out) and 'random: return' in said
+    oniris_agent(run=str(run.path), episodes=2, device='cpu')
+    assert (run.path/'policy'/'score.json').is_file() and 'agent: return' in capsys.readouterr().out

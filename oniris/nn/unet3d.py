@@ -61,7 +61,7 @@ class AxisAttention(nn.Module):
 
 def present_bias(
     bias,   # heads f f
-    focus,  # (b,) bool: clips in which time is arrested
+    focus,  # (b,) bool: clips in which a frame sees itself alone
 ):          # b 1 heads f f, -inf where a focused clip would look at another frame
     "Relative biases, and a wall between the frames of some clips."
     other = ~torch.eye(bias.shape[-1], dtype=torch.bool, device=bias.device)
