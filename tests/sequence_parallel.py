@@ -16,14 +16,16 @@ from oniris.training.parallel import SequenceGroup, checkpoint_activations_, seq
 
 NETS = dict(unet=lambda: UNet(8, 3, 2, model_channels=16, channel_mult=(1, 2), video_attn=(4, 8), frame_attn=(4,), head_dim=4, kernel_t=3, window=5),
             dit=lambda: DiT(8, 3, 2, width=32, depth=2, heads=4),
-            dit_factored=lambda: DiT(8, 3, 2, width=32, depth=2, heads=4, attention='factored'))
+            dit_factored=lambda: DiT(8, 3, 2, width=32, depth=2, heads=4, attention='factored'),
+            unet_previous=lambda: UNet(8, 3, 2, out_channels=4, model_channels=16, channel_mult=(1, 2), video_attn=(4,), head_dim=4, kernel_t=3),
+            dit_previous=lambda: DiT(8, 3, 2, out_channels=4, width=32, depth=2, heads=4)) # the frame before is an observation
 
 def make(kind):
     torch.manual_seed(0)
     net = NETS[kind]()
     with torch.no_grad():
         for p in net.parameters(): p.add_(.1 * torch.randn_like(p)) # gates that are zero would hide mistakes
-    return Denoiser(net)
+    return Denoiser(net, sigma_d=.7 if 'previous' in kind else None)
 
 def clips(b=2, t=16):
     g = torch.Generator().manual_seed(1)
@@ -31,7 +33,8 @@ def clips(b=2, t=16):
     return draw(b, 2, t, 3, 8, 8), draw(b, 2, t).exp(), draw(b, t, 2), draw(b, t, 3, 8, 8)
 
 def step(D, x, sigma, actions, target):
-    loss = (D(x, sigma, actions=actions)[:, 1] - target).square().mean()
+    weight = D.loss_weight(sigma[:, 1])[..., None, None, None] # the first of all frames has another one
+    loss = (weight * (D(x, sigma, actions=actions)[:, 1] - target).square()).mean()
     loss.backward()
     return loss.detach(), {n: p.grad for n, p in D.named_parameters() if p.grad is not None}
 

@@ -121,3 +121,20 @@ def test_dit_begins_as_the_identity():
         assert not net(torch.randn(1, 2, 3, 3, 4, 4), torch.zeros(1, 2, 3)).any()
     for bad in dict(attention='half'), dict(positions='none'), dict(heads=3), dict(depth=0):
         with pytest.raises(ValueError): DiT(4, 3, width=16, **bad)
+
+@every
+def test_a_compiler_keeps_the_gradients(name):
+    "torch 2.11 compiled an autograd function of ours into one without gradients, and training went on without a word"
+    D = world(name, gate=True).requires_grad_(True)
+    clean, noised, sigma, actions, cond = sequence(3)
+    def gradients():
+        D.zero_grad()
+        y = D(torch.stack([clean, noised], 1), torch.stack([torch.full_like(sigma, .01), sigma], 1), actions, cond=cond, clean=clean)
+        y.square().mean().backward()
+        return {k: p.grad.clone() for k, p in D.named_parameters() if p.grad is not None}
+    plain = gradients()
+    D.net.compile(backend='aot_eager', dynamic=False)
+    traced = gradients()
+    torch._dynamo.reset()
+    assert plain.keys() == traced.keys() and all(v.abs().max() > 0 for v in traced.values())
+    for k, v in plain.items(): assert (traced[k] - v).abs().max() < 1e-9 * v.abs().max().clamp(min=1e-3), k

@@ -5,11 +5,11 @@ import numpy as np, pytest, torch
 from oniris.data.dataset import Writer
 from oniris.diffusion.edm import Denoiser
 from oniris.dream.run import Run
-from oniris.evaluation.benchmark import held_out, make_benchmark
+from oniris.evaluation.benchmark import fair_start, held_out, make_benchmark, resimulate
 from oniris.evaluation.evaluate import evaluate, report_table
 from oniris.evaluation.metrics import bootstrap, ratio, summary, wilson
 from oniris.nn.unet import UNet
-from oniris.games.lander import lander_status
+from oniris.games.lander import lander_in_view, lander_status
 
 def films(folder, clips=2, frames=12, test=(0, 1), size=16, cond=0):
     rng = np.random.default_rng(0)
@@ -87,3 +87,15 @@ def test_a_ratio_of_nothing():
 def test_status_of_a_lander():
     states = np.zeros((4, 8)); states[1:, 6] = 1; states[2:, 7] = 1
     assert lander_status(states, [False, False, False, True]).tolist() == [0, 0, 1, 2]
+
+@pytest.mark.parametrize('fair, context, start', [([1, 1, 1], 1, (0, 3)), ([1, 0, 0, 1, 1, 1, 0, 0], 2, (2, 4)), ([0, 0, 0], 2, (0, 1)), ([0, 0, 1], 3, (0, 3)),
+                                                  ([0] * 60 + [1], 2, (0, 1))]) # later than LATE is not looked for
+def test_where_a_sequence_begins(fair, context, start): assert fair_start(np.array(fair, bool), context) == start
+
+def test_flights_begin_in_mid_air_and_replay(tmp_path):
+    run = world(tmp_path, dict(env_id='LunarLander-v3', env={}, skip=3, tail=8), 4)
+    benchmark = make_benchmark(run, tmp_path/'exam', 2, 8, player='held', progress=False)
+    assert benchmark.frames.shape == (2, 12, 16, 16, 3)
+    assert lander_in_view(benchmark.states[:, 3:]).all() and (benchmark.status[:, 3:] == 0).all() and not benchmark.notes
+    assert np.array_equal(resimulate(benchmark, benchmark.actions, progress=False), benchmark.frames)
+    assert np.array_equal(benchmark.part(slice(1)).starts, benchmark.starts[:1])

@@ -96,7 +96,7 @@ class Moments:
         z, actions = self.data.z[clip[:, None], at].float(), self.data.actions[clip[:, None], at]
         return z, actions, there, None if self.data.cond is None else self.data.cond[clip]
 
-# %% ../../nbs/81_actor_critic.ipynb #d7bd6b3e
+# %% ../../nbs/81_actor_critic.ipynb #e8f5fd1d
 class Dreamed(NamedTuple):
     "What an agent saw and did in its dreams, and what came of it"
     z: Tensor        # (b n+T c h w): n real latents and T dreamed ones
@@ -140,10 +140,10 @@ def imagine(
     there = there & (torch.arange(there.shape[1], 0, -1)[None] <= opened[:, None]).to(there.device)
     dreamer.reset(z[:, -moments.context:], actions[:, -moments.context:], cond, seed_for(seed, 0, 'dreams') % 2**31)
     (h, memory), (_, paid) = (look_back(eyes, z, actions, there) for eyes in (policy.eyes, head))
-    seen, said = [(z, actions, h)], []
+    seen, said, held = [(z, actions, h)], [], actions.shape[-1] // policy.config['actions'] # frames of a latent
     for _ in range(horizon):
         chosen, logp = policy.choose(h[:, 0], own)
-        vector = F.one_hot(chosen, policy.config['actions']).to(z.dtype)[:, None]
+        vector = F.one_hot(chosen, policy.config['actions']).to(z.dtype)[:, None].repeat(1, 1, held)
         new = dreamer.step(vector).to(z.dtype)
         reward, over, paid = head.expect(new, vector, paid)
         h, memory = policy.see(new, vector, memory)

@@ -20,12 +20,14 @@ from .vae import VAE
 from .vae_loss import VAELoss, worst_loss
 from ..core import command, find_device, generator
 from ..data.clips import Clips
+from ..data.remote import dataset_path
 from ..data.videos import import_videos
 from ..frames import from_uint8, plot_style
 from ..training.checkpoint import read_log
-from ..training.ema import PowerEMA, load_average
+from ..training.dashboard import dashboard, smooth
+from ..training.ema import load_average, PowerEMA
 from ..training.processes import first_process, launched, local_device
-from ..training.train import cosine, dashboard, smooth, train
+from ..training.train import cosine, train
 
 # %% ../../nbs/54_train_vae.ipynb #c8175440
 @torch.no_grad()
@@ -167,14 +169,14 @@ def _imported(data, folder, frames, size):
                      'remove it first')
 
 def train_clips(
-    data,        # a dataset's directory, or a folder of videos
+    data,        # a dataset's directory or address (s3://…), or a folder of videos
     folder,      # where the dataset made of the videos goes
     frames: int, # of its clips
     size=None,   # side of its frames; the films' own if not given
     held=8,      # clips to look at, at most
 ):               # clips to train on, and held-out ones, `b t 3 H W`
     "A dataset as it is; videos are imported first, or found imported. ValueError for a dataset of latents, or one imported otherwise"
-    data, folder = Path(data), Path(folder)
+    data, folder = dataset_path(data), Path(folder)
     if not (data/'index.json').exists(): data = _imported(data, folder, frames, size)
     clips = Clips(data, 'train')
     if clips.kind != 'frames': raise ValueError(f'{data}: expected a dataset of frames, got one of {clips.kind}')

@@ -225,7 +225,8 @@ def embed_captions(
     device=None,                    # where the text model computes
 ) -> Path:
     "A copy of a dataset with its captions' vectors as `cond`; goes on after an interruption. ValueError without captions or with `cond`."
-    clips, out = Clips(dataset, verify=True), Path(f'{dataset}-text' if out is None else out)
+    clips = Clips(dataset, verify=True)
+    out = Path(f'{clips.path.name if clips.url else dataset}-text' if out is None else out)
     fields, about = clips.index['fields'], clips.about
     if 'caption' not in fields: raise ValueError(f'{dataset} has no captions')
     if 'cond' in fields: raise ValueError(f'{dataset} has a vector for every clip already')

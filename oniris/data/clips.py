@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset
 from ..core import check_int, own_slice, seed_for
 from .dataset import DataError, NAMES, NUMBERS, RAGGED, _check_file, _layout, read_index
+from .remote import dataset_path, fetch_shard, mirrored, open_shard
 from .spaces import check_actions
 from ..frames import from_uint8
 
@@ -23,17 +24,18 @@ from ..frames import from_uint8
 class Clips:
     "The clips of a dataset. FileNotFoundError if there is none, DataError if it is not what its index says, ValueError for an empty split."
     def __init__(self,
-        path,               # a dataset's directory
+        path,               # a dataset's directory, or its address elsewhere (s3://…), see `data.remote`
         split: str=None,    # 'train', 'test', or None for all
         verify: bool=False, # read everything once and compare all hashes and actions
     ):
         if split not in (None, 'train', 'test'): raise ValueError(f"split: expected 'train', 'test' or None, got {split!r}")
-        self.path, self.split, self._pid, self._files = Path(path), split, None, {}
-        self.index, self.hash = read_index(path)
+        self.path, self.split, self._pid, self._files = dataset_path(path), split, None, {}
+        self.index, self.hash = read_index(self.path)
+        self.url = mirrored(self.path)  # None if it lies here
         for k in ('kind', 'frames', 'channels', 'action_dim', 'cond_dim', 'fps', 'about'): setattr(self, k, self.index[k])
         self.size, self._shape = tuple(self.index['size']), _layout(self.index)
         self._ends = np.cumsum([s['clips'] for s in self.index['shards']])
-        for s in self.index['shards']: _check_file(self.path, s, whole=verify)
+        self._check_files(verify)
         self.rows = _rows(self.index, split)
         self.episode = np.array(self.index['episodes'], np.int64)[self.rows]
         if not len(self.rows): raise ValueError(f'{path} holds no clips of split {split!r}')
@@ -42,7 +44,8 @@ class Clips:
     def __len__(self): return len(self.rows)
     def __getstate__(self): return self.__dict__ | dict(_pid=None, _files={})
     def __repr__(self):
-        return f"Clips({str(self.path)!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {self.size[0]}x{self.size[1]}"
+        where, (h, w) = self.url or str(self.path), self.size
+        return f"Clips({where!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {h}x{w}"
 
 def _rows(index, split):
     "Which clips are of a split; those in the gap between two stretches of time are of neither."
@@ -70,6 +73,7 @@ def _shard(self: Clips, k):
     if self._pid != os.getpid(): self._pid, self._files = os.getpid(), {}
     if k not in self._files:
         arrays = self._open_shard(k)
+        if self.url is not None: self._close_gone()
         if len(self._files) >= OPEN: self._files.pop(next(iter(self._files)))['frames'].file.close()
     else: arrays = self._files.pop(k)
     self._files[k] = arrays  # the last in the order
@@ -78,9 +82,10 @@ def _shard(self: Clips, k):
 @patch
 def _open_shard(self: Clips, k):
     "The arrays of shard `k` by name (to look a name up in a file takes longer than to read a clip's actions). Raises DataError."
-    file = self.path/self.index['shards'][k]['file']
+    entry, read = self.index['shards'][k], functools.partial(h5py.File, mode='r', locking=False)
+    file = self.path/entry['file']
     try:
-        f = h5py.File(file, 'r', locking=False)
+        f = read(file) if self.url is None else open_shard(self.path, entry, read)
         try:
             self._check_shard(k, f)
             return dict(f.items())
@@ -89,6 +94,20 @@ def _open_shard(self: Clips, k):
             raise
     except DataError: raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e: raise DataError(f'{file} cannot be read: {e}') from e
+
+@patch
+def _check_files(self: Clips, whole):
+    "Raise DataError unless the shards are here, or can be had: elsewhere they are only fetched at once if `whole` is asked for."
+    if self.url is not None and not whole: return
+    for s in self.index['shards']:
+        if self.url is None: _check_file(self.path, s, whole)
+        else: fetch_shard(self.path, s, whole)
+
+@patch
+def _close_gone(self: Clips):
+    "Close shards that were deleted to make room: until then they still take it."
+    gone = [k for k in self._files if not (self.path/self.index['shards'][k]['file']).exists()]
+    for k in gone: self._files.pop(k)['frames'].file.close()
 
 # %% ../../nbs/32_clips.ipynb #cce58d32
 @patch

@@ -7,7 +7,7 @@ __all__ = ['NAMES', 'KINDS', 'RAGGED', 'NUMBERS', 'FEW', 'NEW', 'MADE', 'INDEX',
            'read_index']
 
 # %% ../../nbs/31_dataset.ipynb #b1936850
-import hashlib, io, json, math, shutil, warnings
+import hashlib, io, json, math, re, shutil, warnings
 from pathlib import Path
 import h5py
 import torch
@@ -119,7 +119,7 @@ class Writer:
         add: bool=False,       # go on with the finished dataset that is there
     ):
         size = [size, size] if isinstance(size, (int, np.integer)) else size
-        self.place, self.about = Path(path), _plain(about, 'about')
+        self.place, self.about = _local(path), _plain(about, 'about')
         frames, shard, action_dim = check_int(frames, 'frames', 1), check_int(shard, 'shard', 1), check_int(action_dim, 'action_dim', 0)
         self.arguments = _plain(dict(format=1, kind=kind, frames=frames, size=list(size), action_dim=action_dim, fps=float(fps),
                                      about=self.about, shard=shard, seed=seed, test=test), 'arguments')
@@ -152,6 +152,11 @@ def _swap(place):
         if (place/p.name).is_dir(): shutil.rmtree(place/p.name)  # what belongs to the old one, as the codec of latents
         p.rename(place/p.name)
     new.rmdir()
+
+def _local(path):
+    "A directory of this machine. ValueError for an address; a `Path` of one has lost a slash."
+    if re.match(r'\w{2,}:/', str(path)): raise ValueError(f'path: expected a directory of this machine, got {path}: write here, then copy')
+    return Path(path)
 
 def _place_to_write(place, overwrite):
     "Where the writer's files go: the directory itself, or one inside it while there is a dataset that stays until the new one is whole."

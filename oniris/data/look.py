@@ -73,7 +73,7 @@ def look(
 # %% ../../nbs/33a_look.ipynb #dbfa85ed
 @command
 def oniris_look(
-    data:str,          # a dataset's directory
+    data:str,          # a dataset's directory, or its address elsewhere (s3://…)
     out:str='',        # where the contact sheet goes, a .png; DATA.png if not given
     rows:int=8,        # clips that are shown
     columns:int=8,     # frames of each
@@ -83,6 +83,6 @@ def oniris_look(
     print(look(data))
     clips = Clips(data, split or None)
     if clips.kind != 'frames': return
-    out = Path(out or f'{data.rstrip("/")}.png')
+    out = Path(out or f'{clips.path.name if clips.url else data.rstrip("/")}.png')
     Image.fromarray(contact_sheet(clips, rows, columns)).save(out, 'PNG')
     print(f'{out}: a contact sheet, a clip a row')

@@ -23,6 +23,7 @@ from .dataset import Writer, _test_episodes
 from .films import FITS, as_size, film_kind, read_film
 from .folders import bytes_to_read, estimate_bytes, film_sha256, find_films
 from .pool import in_order
+from .remote import dataset_path
 from .windows import last_stretch, one_episode, windows
 from .spaces import action_vectors, describe_space, merge_actions, space_from
 from ..games.csgo import csgo_actions, csgo_names
@@ -278,7 +279,7 @@ def import_summary(
 
 # %% ../../nbs/36_videos.ipynb #3abe3570
 def ensure_dataset(
-    path,              # a dataset's directory, a folder of films, or one film
+    path,              # a dataset's directory or address (s3://…), a folder of films, or one film
     frames: int=16,    # frames of a clip, if it has to be made
     size=64,           # a side, (h, w) or 'HxW', if it has to be made
     out=None,          # where to make it; beside the films if not given: FILMS-HxW-FRAMES
@@ -286,7 +287,7 @@ def ensure_dataset(
     **options,         # further ones of `import_videos`
 ) -> Path:             # the dataset's directory
     "The dataset at `path`, or one of its films, made beside them once. FileNotFoundError for neither; what `import_videos` raises."
-    path = Path(path)
+    path = dataset_path(path)
     if (path/'index.json').is_file() or (path/'progress.json').is_file(): return path
     if not path.exists(): raise FileNotFoundError(f'{path}: expected a dataset, a folder of films or a film; there is nothing')
     h, w = as_size(size)

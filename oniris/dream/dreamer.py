@@ -23,10 +23,10 @@ from ..nn.mp import bake, mp_layers
 
 # %% ../../nbs/61_dreamer.ipynb #25067839
 SAMPLERS = dict(euler=euler, heun=heun, dpmpp_2m=dpmpp_2m)
-BASES = 'past', 'actions', 'cond' # what the base of guidance can be denied
+BASES = 'past', 'actions', 'cond' # what the base of guidance can be without
 
 def _find_sampler(sampler):
-    "A sampler by its name"
+    "A sampler by its name."
     if not isinstance(sampler, str): return sampler
     if sampler not in SAMPLERS: raise ValueError(f'sampler: expected one of {list(SAMPLERS)}, got {sampler!r}')
     return SAMPLERS[sampler]
@@ -46,7 +46,7 @@ def _check_settings(steps, odd, window, block, sinks, guidance, guidance_base, s
 
 # %% ../../nbs/61_dreamer.ipynb #9ee21cd1
 def _tensors(x, name=''):
-    "name -> tensor, for all tensors in a thing made of lists, dicts and plain objects"
+    "name -> tensor, for all tensors in a thing made of lists, dicts and plain objects."
     if torch.is_tensor(x): return {name: x}
     if isinstance(x, (list, tuple)): inside = enumerate(x)
     else: inside = (x if isinstance(x, dict) else getattr(x, '__dict__', {})).items()
@@ -56,7 +56,7 @@ def _known(**sizes): return {k: v for k, v in sizes.items() if v is not None}
 
 # %% ../../nbs/61_dreamer.ipynb #0bce38bf
 class Dreamer:
-    "x_i ~ p(x_i | x_<i, a_<=i), frame after frame: the product rule, with the past held in the denoiser's cache"
+    "x_i ~ p(x_i | x_<i, a_<=i), frame after frame: the product rule, with the past held in the denoiser's cache."
     def __init__(self,
         denoiser,         # trained `Denoiser`, put into evaluation mode; `bake` it first for speed
         codec=None,       # a `Codec`; None for a denoiser of frames
@@ -68,11 +68,12 @@ class Dreamer:
         sigma_min=0.03,   # the last noise level and
         sigma_max=20.,    # the first one: where training's sigma hardly ever went, they should not go
         seed=0,           # a number, from which sequence r makes its own, `seed_for(seed, r, 'row')`; or a list of each one's own
-        guidance_base='past',   # what the base of guidance is denied: 'past' (and actions: an image), 'actions' or 'cond'
+        guidance_base='past',   # what the base of guidance is without: 'past' (and actions: an image), 'actions' or 'cond'
         sinks=0,          # first latents that are never forgotten; window + sinks should be fewer than a training clip
         action_space=None, # a gymnasium space or its description: actions outside it are refused
         amp=None,         # dtype of autocast; by default that of `amp_dtype` on a GPU, and none on a CPU
         graph=None,       # capture a step as a CUDA graph? By default on a GPU, if the sampler adds no noise
+        engine='torch',   # or 'onnx': ONNX Runtime makes the steps, on a CPU
     ):
         "ValueError for a number out of range."
         self.sampler = _find_sampler(sampler)
@@ -84,7 +85,7 @@ class Dreamer:
         self.denoiser, self.codec, self._source = denoiser.eval(), codec, denoiser
         self.window, self.sinks, self.steps, self.sigma_ctx, self.seed = window, sinks, steps, sigma_ctx, seed
         given = dict(past=1, actions=self.net.get('action_dim', 1), cond=self.net.get('cond_dim', 1))
-        self.guidance = guidance if given[guidance_base] else 1.         # nothing to deny: both evaluations would be the same
+        self.guidance = guidance if given[guidance_base] else 1.         # nothing to leave out: both evaluations would be the same
         self.guidance_base = guidance_base
         self.space = describe_space(action_space) if action_space is not None and not isinstance(action_space, dict) else action_space
         like = next(denoiser.parameters(), torch.zeros(()))
@@ -92,7 +93,7 @@ class Dreamer:
         gpu = self.device.type == 'cuda'
         self.amp = amp_dtype(self.device) if amp is None and gpu else amp
         captured = gpu and (not _draws(self.sampler) if graph is None else graph)
-        self.stepper = (Captured if captured else Eager)(self.sigmas, self.device)
+        self.stepper = self._stepper(engine, captured)(self.sigmas, self.device)
         self.cache = self.decoding = self.cond = self.latents = None    # latents: those of the last step, `b block c h w`
         self.ages, self.seeds = [], []
 
@@ -110,7 +111,7 @@ class Dreamer:
         cond=None,    # (b e): a condition that holds for the whole dream
         seed=None,    # another one than the dreamer's
     ):                # -> self
-        "Forget all, then remember a real past. ValueError or TypeError for bad input, which leaves the dream as it was."
+        "Begin with a real past. ValueError or TypeError for bad input, which leaves the dream as it was."
         past = self._past(frames, actions, cond)
         seeds = self._seeds(self.seed if seed is None else seed, range(len(frames)))
         cache, decoding = self._begin(past, seeds)
@@ -120,33 +121,37 @@ class Dreamer:
         self._shape = self.block, *past.frames.shape[2:]
         return self
 
-    @torch.no_grad()
-    def step(self,
-        action=None, # (b stride a), or (b a) where a step makes one frame; None for a world without actions
-    ):               # -> frames (b stride 3 H W), or latents (b block c h w) if there is no codec
-        "Dream on. RuntimeError before `reset`; ValueError or TypeError for a bad action, which leaves the dream as it was."
-        if self.cache is None:
-            raise RuntimeError('step before reset: a dream needs a first frame (one that was interrupted while it remembered, a new one)')
-        action = self._actions(action, self.b, self.stride, one=self.stride == 1)
-        start, context = (self._noise(stream, self.seeds, self.ages, self._shape) for stream in ('start', 'context'))
-        z = self.stepper.step(self, start, context, action)
-        self.ages, self.latents = [age + self.block for age in self.ages], z
-        return self._frames(z)
+# %% ../../nbs/61_dreamer.ipynb #ea85ff70
+@patch
+@torch.no_grad()
+def step(self: Dreamer,
+    action=None, # (b stride a), or (b a) where a step makes one frame; None for a world without actions
+):               # -> frames (b stride 3 H W), or latents (b block c h w) if there is no codec
+    "Dream on. RuntimeError before `reset`; ValueError or TypeError for a bad action, which leaves the dream as it was."
+    if self.cache is None:
+        raise RuntimeError('step before reset: a dream needs a first frame (and a new one after an interruption)')
+    action = self._actions(action, self.b, self.stride, one=self.stride == 1)
+    start, context = (self._noise(stream, self.seeds, self.ages, self._shape) for stream in ('start', 'context'))
+    z = self.stepper.step(self, start, context, action)
+    self.ages, self.latents = [age + self.block for age in self.ages], z
+    return self._frames(z)
 
-    def rollout(self,
-        actions=None, # (b T a), T a multiple of `stride`
-        frames=None,  # how many, in a world without actions
-    ):                # -> (b T 3 H W)
-        "`step` until all actions are used up. The errors are those of `step`."
-        if self.cache is None: raise RuntimeError('rollout before reset: a dream needs a first frame')
-        if torch.is_tensor(actions) and actions.ndim == 3 and not actions.shape[2]: actions, frames = None, actions.shape[1]
-        if actions is not None: frames = check_shape(actions, 'b T a', 'actions', b=self.b)['T']
-        if not frames: raise ValueError('rollout: expected actions (b T a), or frames=T in a world without actions, got neither')
-        if frames % self.stride:
-            raise ValueError(f'rollout: expected a multiple of the {self.stride} frames that a step makes, got {frames} frames')
-        checked = self._actions(actions, self.b, frames)                  # all of them, before anything is dreamed
-        each = [None] * (frames // self.stride) if checked is None else actions.split(self.stride, 1)
-        return torch.cat([self.step(a) for a in each], 1)
+# %% ../../nbs/61_dreamer.ipynb #1a48fdab
+@patch
+def rollout(self: Dreamer,
+    actions=None, # (b T a), T a multiple of `stride`
+    frames=None,  # how many, in a world without actions
+):                # -> (b T 3 H W)
+    "`step` until all actions are used up. The errors are those of `step`."
+    if self.cache is None: raise RuntimeError('rollout before reset: a dream needs a first frame')
+    if torch.is_tensor(actions) and actions.ndim == 3 and not actions.shape[2]: actions, frames = None, actions.shape[1]
+    if actions is not None: frames = check_shape(actions, 'b T a', 'actions', b=self.b)['T']
+    if not frames: raise ValueError('rollout: expected actions (b T a), or frames=T in a world without actions, got neither')
+    if frames % self.stride:
+        raise ValueError(f'rollout: expected a multiple of the {self.stride} frames that a step makes, got {frames} frames')
+    checked = self._actions(actions, self.b, frames)                  # all of them, before anything is dreamed
+    each = [None] * (frames // self.stride) if checked is None else actions.split(self.stride, 1)
+    return torch.cat([self.step(a) for a in each], 1)
 
 # %% ../../nbs/61_dreamer.ipynb #f99b342b
 @patch
@@ -155,10 +160,10 @@ def make(self: Dreamer,
     context, # noise to remember with (b k c h w)
     action,  # (b k a) or None
 ):           # -> latents (b k c h w)
-    "One step: sample, project, remember. What is interrupted while it remembers is no dream any more"
+    "One step: sample, project, remember. An interruption while the cache is written leaves no dream."
     with self._precision():
         churn = generator(self.seeds[0], self.ages[0], 'churn')
-        x = self.sampler(self._denoise(action), float(self.sigmas[0]) * start, self.stepper.levels, churn)
+        x = self.sampler(self._denoise(action), self.stepper.levels.tolist()[0] * start, self.stepper.levels, churn)
         z = x if self.codec is None else self.codec.project(x)
         cache, self.cache = self.cache, None
         self._remember(cache, z, context, action, self.cond)
@@ -167,30 +172,40 @@ def make(self: Dreamer,
 
 @patch
 def _denoise(self: Dreamer, action):
-    "x, sigma -> D, guided"
+    "x, sigma -> D, guided."
     b, k = self.b, self.block
     def given(action, cond): return lambda x, s: self.denoiser(x[:, None], s.expand(b, 1, k), action, self.cache, cond)[:, 0]
     def image(x, s): # each frame a sequence of its own
         cond = None if self.cond is None else self.cond.repeat_interleave(k, 0)
         return self.denoiser(x.flatten(0, 1)[:, None, None], s.expand(b * k, 1, 1), None, None, cond).view_as(x)
     base = dict(past=image, actions=given(None, self.cond), cond=given(action, None))[self.guidance_base]
-    denied = self.guidance_base != 'cond' or self.cond is not None
-    return guide(given(action, self.cond), base, self.guidance if denied else 1.)
+    differs = self.guidance_base != 'cond' or self.cond is not None
+    return guide(given(action, self.cond), base, self.guidance if differs else 1.)
 
 @patch
 def _remember(self: Dreamer, cache, z, noise, action, cond):
-    "All that a dream keeps of a frame"
+    "All that a dream keeps of a frame."
     sigma = torch.full((len(z), 1, z.shape[1]), self.sigma_ctx, device=z.device, dtype=z.dtype)
     self.denoiser.append((z + self.sigma_ctx * noise)[:, None], sigma, action, cache, cond, clean=z)
 
 @patch
 def _frames(self: Dreamer, z):
     if self.codec is None: return z.to(self.kind)
-    with self._precision(): return self.codec.to_video(z, self.decoding).to(self.kind)
+    with self._precision(): return self.stepper.show(self, z).to(self.kind)
 
 @patch
 def _precision(self: Dreamer):
     return nullcontext() if self.amp in (None, torch.float32) else torch.autocast(self.device.type, self.amp)
+
+@patch
+def _stepper(self: Dreamer, engine, captured):
+    "The class that makes the steps. ValueError for an unknown engine, or one that cannot make them."
+    if engine not in ('torch', 'onnx'): raise ValueError(f"engine: expected 'torch' or 'onnx', got {engine!r}")
+    if engine == 'torch': return Captured if captured else Eager
+    if _draws(self.sampler): raise ValueError('engine: onnx expects a sampler without noise of its own, such as euler or heun')
+    if self.amp not in (None, torch.float32): raise ValueError(f'engine: onnx expects amp=None, single precision, got {self.amp}')
+    from oniris.dream.onnx import OnnxStep
+    return OnnxStep
 
 # %% ../../nbs/61_dreamer.ipynb #d8d5d5a6
 @patch
@@ -242,7 +257,7 @@ def _new_cache(self: Dreamer, b, clock=0):
 
 @patch
 def _settle(self: Dreamer, cache, cond):
-    "Take a new cache and condition, at the addresses that a captured step knows if there are any"
+    "Take a new cache and condition, at the addresses that a captured step knows if there are any."
     same = self.cache is not None and self.cache.b == cache.b and (cond is None) == (self.cond is None)
     if not same:
         self.cache, self.cond = cache, cond
@@ -272,7 +287,7 @@ def reset_some(self: Dreamer,
     cond=None,    # (r e)
     seed=None,    # as for the dreamer; each keeps its own if not given
 ):                # -> self
-    """Begin some sequences of the batch anew, and leave the others in their dreams. RuntimeError before `reset`; ValueError or TypeError
+    """Reset some sequences of the batch, and leave the others in their dreams. RuntimeError before `reset`; ValueError or TypeError
     for bad input, which leaves all as they were."""
     if self.cache is None: raise RuntimeError('reset_some before reset: there is no dream yet')
     rows = self._rows(rows)
@@ -315,7 +330,7 @@ def branch(self: Dreamer,
     return other
 
 # %% ../../nbs/61_dreamer.ipynb #919c4420
-def _fingerprint(model): return None if model is None else model.fingerprint() # of all weights: what was made by this model can say so
+def _fingerprint(model): return None if model is None else model.fingerprint() # of all weights
 
 @patch
 def _identity(self: Dreamer): # what a state must agree with
@@ -347,7 +362,7 @@ def _empty(self: Dreamer, b, shape, cond): # cache, decoder's memory and conditi
 def load_state_dict(self: Dreamer,
     state: dict, # from `state_dict`
 ):               # -> self
-    """Take up a dream. ValueError if it was dreamed by another model or codec, with another window or number of sinks, or is
+    """Continue a dream. ValueError if it was dreamed by another model or codec, with another window or number of sinks, or is
     incomplete; the dream is then as it was."""
     about, given = state['about'], state['tensors']
     for name, v in self._identity().items():
@@ -377,7 +392,7 @@ def save(self: Dreamer, path) -> Path:
 
 @patch
 def load(self: Dreamer, path): # -> self
-    "Take up a dream that was saved. ValueError if the file is damaged or no dream of this model; FileNotFoundError if there is none."
+    "Continue a dream that was saved. ValueError if the file is damaged or no dream of this model; FileNotFoundError if there is none."
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save
     if not Path(path).is_file(): raise FileNotFoundError(f'{path}: no such file')
@@ -392,14 +407,14 @@ def load(self: Dreamer, path): # -> self
 
 # %% ../../nbs/61_dreamer.ipynb #ab67c0e8
 def _without_untrained_guidance(run, settings):
-    "Guidance compares with a network that was denied something. One that never trained so has nothing sensible to say, and is left out"
+    "Guidance compares with a network that was given less. If it never trained so, its answer is arbitrary, and guidance is left out."
     w, base = settings.get('guidance', 1.), settings.get('guidance_base', 'past')
     own = (run.manifest.get('preset') or {}).get('sampler', {}) # the first version's presets guided whatever they had trained
     measured = run.manifest.get('format', 1) == 1 and own and own.get('guidance') != w
     width = run.denoiser.net.config.get(dict(actions='action_dim', cond='cond_dim').get(base), 0)
     if w == 1 or not width or run.cond_dropout or measured: return settings
-    warn(f'{run.path}: guidance={w} is left out: no {base} were dropped in training (cond_dropout={run.cond_dropout}), so the network does '
-         f'not know the world without. Give guidance={w} to have it all the same', stacklevel=3)
+    warn(f'{run.path}: guidance={w} is left out: no {base} were dropped in training (cond_dropout={run.cond_dropout}), so the network was '
+         f'never trained without. Give guidance={w} to have it all the same', stacklevel=3)
     return settings | dict(guidance=1.)
 
 @patch(cls_method=True)

@@ -38,7 +38,7 @@ def free_running(
     look=None,        # function of the frames of a step (b k 3 H W), whose results are kept in their place
     progress=True,    # show a bar
 ) -> Tensor:          # (b T-context 3 H W), or what `look` returned, along axis 1; without actions T is the number of frames
-    "A dream under the real actions and condition. ValueError unless context and length are multiples of the frames that a step makes"
+    "A dream under the real actions and condition. ValueError unless context and length are multiples of the frames that a step makes."
     frames, actions, cond = given
     k, T = dreamer.stride, frames.shape[1] if actions is None else actions.shape[1]
     if not 0 < context <= min(frames.shape[1], T - k) or context % k or T % k:
@@ -60,7 +60,7 @@ def teacher_forced(
     horizons,        # frames ahead of a real past
     progress=True,   # show a bar
 ) -> Tensor:         # (b len(horizons) 3 H W): frame context+h-1 predicted from the real frames just before it
-    "One step from a real past, for each horizon. ValueError if there is no such frame"
+    "One step from a real past, for each horizon. ValueError if there is no such frame."
     (frames, actions, cond), k, out = given, dreamer.stride, []
     most = frames.shape[1] - context
     if max(horizons) > most: raise ValueError(f'horizons: expected at most {most}, got {max(horizons)}')
@@ -80,7 +80,7 @@ def dream_again(
     frames: int=None, # how many to dream; all that are left of a clip if not given
     **changes,        # of the run's sampler
 ):                    # frames (b t 3 H W) in [-1,1], and the last of them dreamed under the same actions and conditions
-    "Real clips, and what the world makes of them after their first `run.context` frames"
+    "Real clips, and what the world makes of them after their first `run.context` frames."
     dreamer = Dreamer.from_run(run, **changes)
     total = min(clips.frames, run.context + (frames or clips.frames)) // dreamer.stride * dreamer.stride
     given = clip_context(clips, range(min(number, len(clips))), total)
@@ -92,7 +92,7 @@ def side_by_side(
     dreamed,  # (b t' 3 H W), the last t' frames
     gap=2,    # pixels between pictures
 ):            # (t 3 H' W'): real above, dreamed below, one column a clip; a green bar over what is dreamed
-    "One video out of many"
+    "One video of many: real above, dreamed below."
     context = real.shape[1] - dreamed.shape[1]
     grid = torch.stack([real, torch.cat([real[:, :context], dreamed], 1)], 1)
     grid = torch.nn.functional.pad(grid, (gap, gap, gap, gap), value=-.5)
@@ -136,7 +136,7 @@ def film(
 
 # %% ../../nbs/63_rollout.ipynb #09471e00
 class Played(NamedTuple):
-    "Actions for a dream, and what the game itself showed under them"
+    "Actions for a dream, and what the game itself showed under them."
     actions: Tensor          # (1 t a), or None in a world without
     pictures: np.ndarray     # uint8 (t h w 3), or None
     player: str              # who played, in words
@@ -183,7 +183,7 @@ def file_player(
 def default_start(
     run: Run,
 ) -> int:
-    "The start that is earliest in its episode: most of the game lies ahead"
+    "The start that is earliest in its episode: most of the game lies ahead."
     return int(np.argmin([len(past) for past in run.starts['past']]))
 
 def find_player(
@@ -193,12 +193,12 @@ def find_player(
     seed: int=0,  # of a random player
     hold: int=8,  # frames that a random action is held for
 ) -> Played:
-    "Somebody to play: the game's heuristic, else what was recorded, else chance"
+    "Actions for a dream: of the game's heuristic, else what was recorded, else random."
     if not run.action_dim: return Played(None, None, 'nobody')
     if start is not None:
         try: return game_played(run, start, frames)
         except Exception: pass # no such environment here, no heuristic, other pictures: the next player needs none of these
-    if run.action_space is None: raise ValueError(f'{run.path} does not say what its actions are')
+    if run.action_space is None: raise ValueError(f'{run.path} has no description of its actions')
     drawn = held_actions(run.action_space, frames, seed, hold)
     if start is None or not len(run.starts.get('ahead', [[]])[start]): return Played(drawn, None, 'random actions')
     recorded = torch.from_numpy(run.starts['ahead'][start][None, :frames])
@@ -209,7 +209,7 @@ def own_start(
     run: Run,
     path,  # a picture or a film
 ) -> Context: # one frame of a picture, as many as the run's starts have of a film: its last ones
-    "Frames of one's own as a past for this world. FileNotFoundError or ValueError if they are none."
+    "A picture or film from outside as a past for this world. FileNotFoundError or ValueError if they are none."
     path, p = Path(path), run.time_stride
     if not path.exists(): raise FileNotFoundError(f'start: expected the number of a start, a picture or a film, got {path}')
     if film_kind(path): frames = np.array(read_film(path, run.size, run.fps).frames[-run.context:])
@@ -224,7 +224,7 @@ def own_start(
     return Context(from_uint8(np.ascontiguousarray(frames)[None]), torch.from_numpy(actions))
 
 def _rest(space):
-    "The member of a space that is nearest to nothing"
+    "The member of a space that is nearest to zero."
     if hasattr(space, 'low'): return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
     return space.dtype.type(space.start) if hasattr(space, 'start') else space.sample()
 
@@ -248,7 +248,7 @@ def described(
 ENDINGS = '.gif', '.mp4'
 
 def _outputs(out):
-    "The GIF and the MP4 of a name: only a film's ending is an ending, `world_v1.5` has none"
+    "The GIF and the MP4 of a name: only a film's ending is an ending, `world_v1.5` has none."
     out = Path(out)
     if out.is_dir(): raise ValueError(f'out: expected the name of a film, got the directory {out}')
     stem = out.with_suffix('') if out.suffix.lower() in ENDINGS else out
@@ -265,13 +265,12 @@ def _save_films(video, out, fps, scale):
     try: print(save_mp4(video, mp4, max(1, round(fps)), scale))
     except ImportError as e: print(f'no MP4: {e}')
 
-def _find_start(run, start): # what was said -> number of a start or None, Context
+def _find_start(run, start): # the option -> number of a start or None, Context
     if start.lstrip('-').isdigit() or not start:
         i = int(start) if start else default_start(run)
         try: return i, run.start(i)
         except IndexError as e: raise ValueError(str(e)) from e
     return None, own_start(run, start)
-
 
 # %% ../../nbs/63_rollout.ipynb #f30d2bcb
 @command
@@ -289,17 +288,18 @@ def oniris_dream(
     label:str='',        # the same, in a world with labels
     guidance:float=None, # w in D_base + w (D - D_base); the run's own if not given
     device:str='',       # cpu, cuda or mps; the best there is if not given
+    engine:str='torch',  # torch, or onnx for ONNX Runtime: faster on a CPU
     alone:bool=False,    # leave out the game's own pictures
     scale:int=0,         # screen pixels to a pixel; 0 for about 256 across
 ):
-    "Dream from a trained run, and write a GIF and an MP4: the dream, and below it the game under the same actions if it is installed"
+    "Dream from a trained run, and write a GIF and an MP4: the dream, and below it the game under the same actions if it is installed."
     check_int(frames, 'frames', 1)
     check_int(hold, 'hold', 1)
     _outputs(out)
     found = load_run(run, device or None)
     which, given = _find_start(found, start)
     cond = described(found, text, label)
-    changes = {k: v for k, v in dict(steps=steps or None, guidance=guidance).items() if v is not None}
+    changes = {k: v for k, v in dict(steps=steps or None, guidance=guidance, engine=engine).items() if v is not None}
     dreamer = Dreamer.from_run(found, seed=seed, **changes).reset(given.frames, given.actions, given.cond if cond is None else cond)
     if actions: played = file_player(found, actions, frames)
     elif found.action_dim and action >= 0: # one key, held

@@ -8,6 +8,7 @@ __all__ = ['rope_angles', 'apply_angles', 'apply_rope', 'attend_dense', 'attend_
 
 # %% ../../nbs/23_attention.ipynb #61adeb59
 from functools import lru_cache
+from fastcore.basics import patch
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
@@ -139,44 +140,51 @@ class KVRing:
         self.seen, self.first = new(dtype=torch.long) + clock, new(b, dtype=torch.long) + clock
         self.tick(0)
 
-    def held(self) -> Tensor: # `b slots`: the frame in each slot, counted from its sequence's first; negative for none
-        (S, W, _), age = self.sizes, (self.seen - self.first)[:, None]
-        sink, ring, scratch = self.slot.split(self.sizes)
-        ring = age - 1 - (self.seen - 1 - (ring - S)) % W                   # the newest frame that belongs in this slot
-        return torch.cat([torch.where(sink < age, sink, -1), torch.where(ring >= S, ring, -1), age + scratch - S - W], 1)
+# %% ../../nbs/23_attention.ipynb #3d604f47
+@patch
+def held(self:KVRing) -> Tensor: # `b slots`: the frame in each slot, counted from its sequence's first; negative for none
+    (S, W, _), age = self.sizes, (self.seen - self.first)[:, None]
+    sink, ring, scratch = self.slot.split(self.sizes)
+    ring = age - 1 - (self.seen - 1 - (ring - S)) % W                   # the newest frame that belongs in this slot
+    return torch.cat([torch.where(sink < age, sink, -1), torch.where(ring >= S, ring, -1), age + scratch - S - W], 1)
 
-    def tick(self, t): # `t` frames were written
-        "Move the clock, and write out what depends on it: the mask, the phase of the next frame and those of the sinks"
-        self.seen += t
-        (S, W, block), frame, age = self.sizes, self.held(), (self.seen - self.first)[:, None]
-        lag = age[:, :, None] + torch.arange(block, device=age.device)[:, None] - frame[:, None]        # b block slots
-        hidden = (frame < 0)[:, None] | ((lag > self.reach) & (self.slot >= S))
-        mask = self.mask.new_zeros(hidden.shape).masked_fill(hidden, -torch.inf).repeat_interleave(self.n, 2)
-        self.mask.copy_((mask if block == 1 else mask.repeat_interleave(self.n, 1))[:, None])
-        for mine, new in zip((self.cos, self.sin), rope_angles(self.seen + torch.arange(block, device=age.device), self.k.shape[-1])):
-            mine.copy_(new)
-        if S:
-            sink = self.first[:, None] + self.slot[:S] + (age - self.reach - S).clamp(min=0)            # b s: when they seem to have been
-            self.k[:, :, :S] = apply_angles(self.raw, *(u[:, None] for u in rope_angles(sink, self.k.shape[-1])))
+# %% ../../nbs/23_attention.ipynb #3633c2cd
+@patch
+def tick(self:KVRing, t): # `t` frames were written
+    "Move the clock, and write out what depends on it: the mask, the phase of the next frame and those of the sinks"
+    self.seen += t
+    (S, W, block), frame, age = self.sizes, self.held(), (self.seen - self.first)[:, None]
+    lag = age[:, :, None] + torch.arange(block, device=age.device)[:, None] - frame[:, None]        # b block slots
+    hidden = (frame < 0)[:, None] | ((lag > self.reach) & (self.slot >= S))
+    mask = self.mask.new_zeros(hidden.shape).masked_fill(hidden, -torch.inf).repeat_interleave(self.n, 2)
+    self.mask.copy_((mask if block == 1 else mask.repeat_interleave(self.n, 1))[:, None])
+    for mine, new in zip((self.cos, self.sin), rope_angles(self.seen + torch.arange(block, device=age.device), self.k.shape[-1])):
+        mine.copy_(new)
+    if S:
+        sink = self.first[:, None] + self.slot[:S] + (age - self.reach - S).clamp(min=0)            # b s: when they seem to have been
+        self.k[:, :, :S] = apply_angles(self.raw, *(u[:, None] for u in rope_angles(sink, self.k.shape[-1])))
 
-    def read(self, k: Tensor, v: Tensor): # turned, `b m block n d` -> k, v `b m slots n d`
-        "All keys and values, with these as the frame in the making"
-        block = self.sizes[2]
-        if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):                            # the scratch must not join a graph
-            return [torch.cat([old[:, :, :-block], new.to(old.dtype)], 2) for old, new in ((self.k, k), (self.v, v))]
-        self.k[:, :, -block:], self.v[:, :, -block:] = k, v
-        return self.k, self.v
+# %% ../../nbs/23_attention.ipynb #00cc9338
+@patch
+def read(self:KVRing, k: Tensor, v: Tensor): # turned, `b m block n d` -> k, v `b m slots n d`
+    "All keys and values, with these as the frame in the making"
+    block = self.sizes[2]
+    if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):                            # the scratch must not join a graph
+        return [torch.cat([old[:, :, :-block], new.to(old.dtype)], 2) for old, new in ((self.k, k), (self.v, v))]
+    self.k[:, :, -block:], self.v[:, :, -block:] = k, v
+    return self.k, self.v
 
-    def write(self, turned: Tensor, raw: Tensor, v: Tensor): # keys turned and as they were, and values: `b m block n d`
-        "Keep the next `block` frames; no gradient flows through what is kept"
-        S, W, block = self.sizes
-        slot = S + (self.seen + torch.arange(block, device=self.seen.device)) % W
-        for memory, new in ((self.k, turned), (self.v, v)): memory.index_copy_(2, slot, new.detach().to(memory.dtype))
-        for i in range(block if S else 0):
-            mine = (self.seen + i - self.first)[:, None] == self.slot[:S]                               # b s: this frame is that sink
-            for memory, new in ((self.raw, raw), (self.v[:, :, :S], v)):
-                memory.copy_(torch.where(mine[:, None, :, None, None], new[:, :, i:i + 1].detach().to(memory.dtype), memory))
-        self.tick(block)
+@patch
+def write(self:KVRing, turned: Tensor, raw: Tensor, v: Tensor): # keys turned and as they were, and values: `b m block n d`
+    "Keep the next `block` frames; no gradient flows through what is kept"
+    S, W, block = self.sizes
+    slot = S + (self.seen + torch.arange(block, device=self.seen.device)) % W
+    for memory, new in ((self.k, turned), (self.v, v)): memory.index_copy_(2, slot, new.detach().to(memory.dtype))
+    for i in range(block if S else 0):
+        mine = (self.seen + i - self.first)[:, None] == self.slot[:S]                               # b s: this frame is that sink
+        for memory, new in ((self.raw, raw), (self.v[:, :, :S], v)):
+            memory.copy_(torch.where(mine[:, None, :, None, None], new[:, :, i:i + 1].detach().to(memory.dtype), memory))
+    self.tick(block)
 
 # %% ../../nbs/23_attention.ipynb #3bba15f9
 def attend_cached(q: Tensor, k: Tensor, v: Tensor, # `b m t n d`: new frames, a whole number of blocks

@@ -10,6 +10,7 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from ..core import check_shape
 from .mp import MPConv, mp_weights
 
@@ -68,70 +69,80 @@ class CausalConv(nn.Module):
             self.bias = nn.Parameter(torch.zeros(kernel_t)) # of the gate, by position: nothing changes after k_t - 1
             self.slope = nn.Parameter(torch.zeros(()))      # of the gate, by noise
 
-    # `b` sequences; the rest is for attention, this memory has a fixed size
-    def new_cache(self, b, window=None, sinks=0, clock=0) -> ConvState:
-        like = self.own.weight
-        return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, torch.promote_types(like.dtype, torch.float32))
+# %% ../../nbs/24_conv.ipynb #76b369c0
+# `b` sequences; the rest is for attention, this memory has a fixed size
+@patch
+def new_cache(self:CausalConv, b, window=None, sinks=0, clock=0) -> ConvState:
+    like = self.own.weight
+    return ConvState(b, self.taps, *self.resolution, like.shape[0], like.device, torch.promote_types(like.dtype, torch.float32))
 
-    def gate(self,
-             c_noise: Tensor,  # `b s t`
-             position: Tensor, # `t` or `b 1 t`: frames before each one
-            ) -> Tensor:       # `b s t` in [0,1), exactly 0 where there is no past
-        p = position.clamp(max=self.taps)
-        return torch.sigmoid(self.bias[p] + self.slope * c_noise) * (p > 0)
+@patch
+def gate(self:CausalConv,
+         c_noise: Tensor,  # `b s t`
+         position: Tensor, # `t` or `b 1 t`: frames before each one
+        ) -> Tensor:       # `b s t` in [0,1), exactly 0 where there is no past
+    p = position.clamp(max=self.taps)
+    return torch.sigmoid(self.bias[p] + self.slope * c_noise) * (p > 0)
 
-    def taps_of(self,
-                      x: Tensor,        # `b s t c h w`: clean frames; with s = 2 noised ones as well, which speak within their block
-                      length: int,      # outputs wanted, counted from the first frame
-                     ) -> Tensor:       # `b s length h w c`
-        "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j + 1"
-        w, (b, s, t) = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype), x.shape[:3]
-        y = F.conv2d(x.flatten(0, 2), w, padding=w.shape[-1] // 2)
-        y = list(rearrange(y, '(b s t) (j o) h w -> j b s t h w o', b=b, s=s, j=self.taps))
-        if s == 2: # what reaches beyond the block is said by the clean frame
-            frame = torch.arange(t, device=x.device)[:, None, None, None]
-            inside = [frame // self.block == (frame + j + 1) // self.block for j in range(self.taps)]
-            y = [torch.stack([u[:, 0], torch.where(same, u[:, 1], u[:, 0])], 1) for u, same in zip(y, inside)]
-        # tap j starts j + 1 frames late, and what falls beyond `length` is not wanted
-        reach = [min(t, length - j - 1) for j in range(self.taps)]
-        return sum(F.pad(y[j][:, :, :n], (0, 0) * 3 + (j + 1, length - j - 1 - n)) for j, n in enumerate(reach) if n > 0)
+# %% ../../nbs/24_conv.ipynb #83072bbe
+@patch
+def taps_of(self:CausalConv,
+                  x: Tensor,        # `b s t c h w`: clean frames; with s = 2 noised ones as well, which speak within their block
+                  length: int,      # outputs wanted, counted from the first frame
+                 ) -> Tensor:       # `b s length h w c`
+    "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j + 1"
+    w, (b, s, t) = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype), x.shape[:3]
+    y = F.conv2d(x.flatten(0, 2), w, padding=w.shape[-1] // 2)
+    y = list(rearrange(y, '(b s t) (j o) h w -> j b s t h w o', b=b, s=s, j=self.taps))
+    if s == 2: # what reaches beyond the block is said by the clean frame
+        frame = torch.arange(t, device=x.device)[:, None, None, None]
+        inside = [frame // self.block == (frame + j + 1) // self.block for j in range(self.taps)]
+        y = [torch.stack([u[:, 0], torch.where(same, u[:, 1], u[:, 0])], 1) for u, same in zip(y, inside)]
+    # tap j starts j + 1 frames late, and what falls beyond `length` is not wanted
+    reach = [min(t, length - j - 1) for j in range(self.taps)]
+    return sum(F.pad(y[j][:, :, :n], (0, 0) * 3 + (j + 1, length - j - 1 - n)) for j, n in enumerate(reach) if n > 0)
 
-    def look_back(self,
-                  x: Tensor,               # `b s t c h w`
-                  state: ConvState = None, # frames before them
-                 ) -> Tensor:              # `b 1 t c h w`, or `b 2 t c h w` if copies differ: what the past says to each frame
-        keep, t = state is not None and state.writing, x.shape[2]
-        if t == 1 and not keep: return state.ahead[:, None, :1].movedim(-1, -3) # one frame is read: all has been said already
-        x = x if self.block > 1 else x[:, :1]
-        total = self.taps_of(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
-        if state is not None: total[:, 0, :self.taps] += state.ahead[:, :total.shape[2]]
-        if keep: state.write(total[:, 0, t:], t)
-        return total[:, :, :t].movedim(-1, -3)
+# %% ../../nbs/24_conv.ipynb #f13b7e03
+@patch
+def look_back(self:CausalConv,
+              x: Tensor,               # `b s t c h w`
+              state: ConvState = None, # frames before them
+             ) -> Tensor:              # `b 1 t c h w`, or `b 2 t c h w` if copies differ: what the past says to each frame
+    keep, t = state is not None and state.writing, x.shape[2]
+    if t == 1 and not keep: return state.ahead[:, None, :1].movedim(-1, -3) # one frame is read: all has been said already
+    x = x if self.block > 1 else x[:, :1]
+    total = self.taps_of(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
+    if state is not None: total[:, 0, :self.taps] += state.ahead[:, :total.shape[2]]
+    if keep: state.write(total[:, 0, t:], t)
+    return total[:, :, :t].movedim(-1, -3)
 
-    def _check(self, x, c_noise, state, scale):
-        c_out, c_in = self.own.weight.shape[:2]
-        b, s, t, _, h, w = check_shape(x, 'b s t c h w', 'x', c=c_in).values()
-        check_shape(c_noise, 'b s t', 'c_noise', b=b, s=s, t=t)
-        if scale is not None: check_shape(scale, 'b s t c', 'scale', b=b, s=s, t=t, c=c_out)
-        if state is None: return
-        if s != 1: raise ValueError(f'a state goes with one copy of the sequence, given s={s}')
-        if t % self.block: raise ValueError(f'expected whole blocks of {self.block} frames with a state, given {t} frames')
-        if state.ahead.shape != (want := (b, self.taps, h, w, c_out)):
-            raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
+# %% ../../nbs/24_conv.ipynb #89c5b1cd
+@patch
+def _check(self:CausalConv, x, c_noise, state, scale):
+    c_out, c_in = self.own.weight.shape[:2]
+    b, s, t, _, h, w = check_shape(x, 'b s t c h w', 'x', c=c_in).values()
+    check_shape(c_noise, 'b s t', 'c_noise', b=b, s=s, t=t)
+    if scale is not None: check_shape(scale, 'b s t c', 'scale', b=b, s=s, t=t, c=c_out)
+    if state is None: return
+    if s != 1: raise ValueError(f'a state goes with one copy of the sequence, given s={s}')
+    if t % self.block: raise ValueError(f'expected whole blocks of {self.block} frames with a state, given {t} frames')
+    if state.ahead.shape != (want := (b, self.taps, h, w, c_out)):
+        raise ValueError(f'state: expected one of shape {want}, given {tuple(state.ahead.shape)}')
 
-    def forward(self,
-                x: Tensor,               # `b s t c h w`
-                c_noise: Tensor,         # `b s t`
-                state: ConvState = None, # the past, when s = 1
-                scale: Tensor = None,    # `b s t c`: factors on the output, applied in the same pass as the gate
-               ) -> Tensor:              # `b s t c h w`
-        self._check(x, c_noise, state, scale)
-        b, s, t = x.shape[:3]
-        own = self.own(x.flatten(0, 2)).unflatten(0, (b, s, t))
-        scale = torch.ones_like(own[..., :1, :1]) if scale is None else scale[..., None, None].to(own.dtype)
-        if not self.taps or (t == 1 and state is None): return own * scale # an image has no past
-        position = torch.arange(t, device=x.device) + (0 if state is None else state.seen[:, None, None])
-        g = self.gate(c_noise, position)[..., None, None, None].to(own.dtype)
-        past = self.look_back(x, state).to(own.dtype)
-        w_own, w_past = mp_weights(g)
-        return _mixed(own, past, w_own * scale, w_past * scale)
+@patch
+def forward(self:CausalConv,
+            x: Tensor,               # `b s t c h w`
+            c_noise: Tensor,         # `b s t`
+            state: ConvState = None, # the past, when s = 1
+            scale: Tensor = None,    # `b s t c`: factors on the output, applied in the same pass as the gate
+           ) -> Tensor:              # `b s t c h w`
+    self._check(x, c_noise, state, scale)
+    b, s, t = x.shape[:3]
+    own = self.own(x.flatten(0, 2)).unflatten(0, (b, s, t))
+    scale = torch.ones_like(own[..., :1, :1]) if scale is None else scale[..., None, None].to(own.dtype)
+    if not self.taps or (t == 1 and state is None): return own * scale # an image has no past
+    position = torch.arange(t, device=x.device) + (0 if state is None else state.seen[:, None, None])
+    g = self.gate(c_noise, position)[..., None, None, None].to(own.dtype)
+    past = self.look_back(x, state).to(own.dtype)
+    w_own, w_past = mp_weights(g)
+    return _mixed(own, past, w_own * scale, w_past * scale)

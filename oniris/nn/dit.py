@@ -11,6 +11,7 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from ..core import check_int
 from .attention import KVRing, apply_rope, attend, attend_cached
 from .mp import MPFourier, pixel_norm
@@ -143,32 +144,35 @@ class DiT(Backbone):
         remembers = [m for m in self.modules() if isinstance(m, TokenAttention) and m.over != 'frame']
         self.temporal = {m: i for i, m in enumerate(remembers)}
 
-    def embed(self,
-        c_noise,  # b s t
-        actions,  # b t a, or None in a network without
-        cond,     # b e or b t e, or None in a network without
-    ):            # b s t c
-        emb = self.emb_noise(self.fourier(c_noise).to(self.emb_noise.weight.dtype))
-        if self.emb_action is not None: emb = emb + self.emb_action(actions)[:, None]
-        if self.emb_cond is not None: emb = emb + self.emb_cond(cond[:, None] if cond.ndim == 2 else cond)[:, None]
-        return emb
+# %% ../../nbs/26_dit.ipynb #eb5e5d2d
+@patch
+def embed(self:DiT,
+    c_noise,  # b s t
+    actions,  # b t a, or None in a network without
+    cond,     # b e or b t e, or None in a network without
+):            # b s t c
+    emb = self.emb_noise(self.fourier(c_noise).to(self.emb_noise.weight.dtype))
+    if self.emb_action is not None: emb = emb + self.emb_action(actions)[:, None]
+    if self.emb_cond is not None: emb = emb + self.emb_cond(cond[:, None] if cond.ndim == 2 else cond)[:, None]
+    return emb
 
-    def forward(self,
-        x: Tensor,              # b s t c h w: c_in times the noisy frames; copy 0 is the clean one when s = 2
-        c_noise: Tensor,        # b s t: ln(sigma) / 4
-        actions: Tensor=None,   # b t a: the action that led to each frame; None is the zero vector
-        cache=None,             # of frames before these
-        cond: Tensor=None,      # b e or b t e: class or text vector; None is the zero vector
-    ) -> Tensor:                # b s t c h w: F_x, of `out_channels`
-        "F(c_in x; c_noise, actions, cond). ValueError names a shape that does not fit, TypeError a dtype."
-        actions, cond = self.inputs(x, c_noise, actions, cond, cache)
-        emb, p, (h, w) = self.embed(c_noise, actions, cond), self.patch, self.grid
-        y = self.patch_in(rearrange(x, 'b s t c (h p) (w q) -> b s t (h w) (c p q)', p=p, q=p)) + self.place
-        for layers in self.blocks:
-            for layer in layers:
-                remembers = cache is not None and layer.f in self.temporal
-                y = layer(y, emb, cache.states[self.temporal[layer.f]]) if remembers else layer(y, emb)
-        scale, shift = self.modulation(F.silu(emb))[..., None, :].chunk(2, -1)
-        y = self.patch_out((1 + scale)*self.norm(y) + shift)
-        if cache is not None: cache.passed(x.shape[2])
-        return rearrange(y, 'b s t (h w) (c p q) -> b s t c (h p) (w q)', h=h, w=w, p=p, q=p)
+@patch
+def forward(self:DiT,
+    x: Tensor,              # b s t c h w: c_in times the noisy frames; copy 0 is the clean one when s = 2
+    c_noise: Tensor,        # b s t: ln(sigma) / 4
+    actions: Tensor=None,   # b t a: the action that led to each frame; None is the zero vector
+    cache=None,             # of frames before these
+    cond: Tensor=None,      # b e or b t e: class or text vector; None is the zero vector
+) -> Tensor:                # b s t c h w: F_x, of `out_channels`
+    "F(c_in x; c_noise, actions, cond). ValueError names a shape that does not fit, TypeError a dtype."
+    actions, cond = self.inputs(x, c_noise, actions, cond, cache)
+    emb, p, (h, w) = self.embed(c_noise, actions, cond), self.patch, self.grid
+    y = self.patch_in(rearrange(x, 'b s t c (h p) (w q) -> b s t (h w) (c p q)', p=p, q=p)) + self.place
+    for layers in self.blocks:
+        for layer in layers:
+            remembers = cache is not None and layer.f in self.temporal
+            y = layer(y, emb, cache.states[self.temporal[layer.f]]) if remembers else layer(y, emb)
+    scale, shift = self.modulation(F.silu(emb))[..., None, :].chunk(2, -1)
+    y = self.patch_out((1 + scale)*self.norm(y) + shift)
+    if cache is not None: cache.passed(x.shape[2])
+    return rearrange(y, 'b s t (h w) (c p q) -> b s t c (h p) (w q)', h=h, w=w, p=p, q=p)

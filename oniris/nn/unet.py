@@ -12,6 +12,7 @@ import warnings
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+from fastcore.basics import patch
 from ..core import check_shape
 from ..pretrained import Pretrained
 from .mp import MPConv, MPFourier, SILU_RMS, mp_cat, mp_silu, mp_sum, mp_weights, pixel_norm
@@ -138,6 +139,34 @@ class Backbone(nn.Module, Pretrained):
         return filled(actions, self.action_dim, t), filled(cond, self.cond_dim)
 
 
+# %% ../../nbs/25_unet.ipynb #e520bd72
+def _check_config(resolution, channel_mult, video_attn, frame_attn, window, dropout, balance, out_channels, **sizes):
+    "TypeError for an argument of the wrong kind, ValueError for one out of range"
+    for name, v in dict(channel_mult=channel_mult, video_attn=video_attn, frame_attn=frame_attn).items():
+        if not isinstance(v, (tuple, list)): raise TypeError(f'{name}: expected a tuple of whole numbers, given {v!r}')
+        sizes |= {f'{name}[{i}]': m for i, m in enumerate(v)}
+    pair = isinstance(resolution, (tuple, list))
+    sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if pair else dict(resolution=resolution)
+    for name, v in {**sizes, **{k: v for k, v in dict(window=window, out_channels=out_channels).items() if v is not None}}.items():
+        if not isinstance(v, int): raise TypeError(f'{name}: expected a whole number, given {v!r}')
+        if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1):
+            raise ValueError(f'{name}: expected at least {least}, given {v}')
+    if not 0 <= dropout < 1: raise ValueError(f'dropout: expected 0 <= dropout < 1, given {dropout}')
+    if not 0 < balance < 1: raise ValueError(f'balance: expected 0 < balance < 1, given {balance}')
+
+def _check_levels(channels, widths, sizes, video_attn, frame_attn):
+    if not widths: raise ValueError('channel_mult: expected a width for at least one level, given none')
+    (h, w), n = sizes[0], 2 ** (len(sizes) - 1)
+    if h % n or w % n: raise ValueError(f'resolution {h}x{w} must be a multiple of {n} for {len(sizes)} levels')
+    if widths[0] < channels:
+        raise ValueError(f'the first level has {widths[0]} channels for data of {channels}: it could not even represent the noise; '
+                         'widen model_channels')
+    heights = [s[0] for s in sizes]
+    for name, wanted in dict(video_attn=video_attn, frame_attn=frame_attn).items():
+        if wanted and not set(wanted) & set(heights):
+            warnings.warn(f'{name}={tuple(wanted)} names none of the levels, whose heights are {heights}: '
+                          'the network has no such attention')
+
 # %% ../../nbs/25_unet.ipynb #0e6ab83f
 class UNet(Backbone):
     "The magnitude-preserving video U-Net: EDM2's blocks (2312.02696, fig. 21) with causal convolutions and attention over past frames"
@@ -162,12 +191,12 @@ class UNet(Backbone):
         super().__init__()
         given = dict(locals()) # JSON would hand lists back for tuples: as tuples a saved network and its copy have equal configs
         self.config = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k not in ('self', '__class__')}
-        self._check_config(**self.config)
+        _check_config(**self.config)
         out_channels = channels if out_channels is None else out_channels
         h, w = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
         widths = [model_channels * m for m in channel_mult]
         sizes = [(h >> i, w >> i) for i in range(len(widths))]
-        self._check_levels(channels, widths, sizes, video_attn, frame_attn)
+        _check_levels(channels, widths, sizes, video_attn, frame_attn)
         self.resolution, self.channels, self.action_dim, self.cond_dim, self.block = (h, w), channels, action_dim, cond_dim, block
 
         c_emb = max(widths)
@@ -192,70 +221,45 @@ class UNet(Backbone):
         self.conv_out = MPConv(widths[0], out_channels, (3, 3), gain=0.5)
         self.temporal = {m: i for i, m in enumerate(m for m in self.modules() if isinstance(m, (VideoAttention, CausalConv)))}
 
-    @staticmethod
-    def _check_config(resolution, channel_mult, video_attn, frame_attn, window, dropout, balance, out_channels, **sizes):
-        "TypeError for an argument of the wrong kind, ValueError for one out of range"
-        for name, v in dict(channel_mult=channel_mult, video_attn=video_attn, frame_attn=frame_attn).items():
-            if not isinstance(v, (tuple, list)): raise TypeError(f'{name}: expected a tuple of whole numbers, given {v!r}')
-            sizes |= {f'{name}[{i}]': m for i, m in enumerate(v)}
-        pair = isinstance(resolution, (tuple, list))
-        sizes |= {f'resolution[{i}]': r for i, r in enumerate(resolution)} if pair else dict(resolution=resolution)
-        for name, v in {**sizes, **{k: v for k, v in dict(window=window, out_channels=out_channels).items() if v is not None}}.items():
-            if not isinstance(v, int): raise TypeError(f'{name}: expected a whole number, given {v!r}')
-            if v < (least := 0 if name in ('action_dim', 'cond_dim') else 1):
-                raise ValueError(f'{name}: expected at least {least}, given {v}')
-        if not 0 <= dropout < 1: raise ValueError(f'dropout: expected 0 <= dropout < 1, given {dropout}')
-        if not 0 < balance < 1: raise ValueError(f'balance: expected 0 < balance < 1, given {balance}')
+# %% ../../nbs/25_unet.ipynb #2c628bfb
+@patch
+def embed(self:UNet,
+          c_noise, # `b s t`
+          actions, # `b t a`, or None in a network without
+          cond,    # `b e` or `b t e`, or None in a network without
+         ):        # `b s t c`
+    emb = self.emb_noise(self.fourier(c_noise).to(self.emb_noise.weight.dtype))
+    if self.emb_action is not None:
+        # sqrt: a one-hot vector gets unit magnitude
+        emb = mp_sum(emb, self.emb_action(actions * math.sqrt(self.action_dim))[:, None])
+    if self.emb_cond is not None:
+        cond = cond[:, None] if cond.ndim == 2 else cond
+        emb = mp_sum(emb, self.emb_cond(cond)[:, None], 1 / 3)
+    return mp_silu(emb)
 
-    @staticmethod
-    def _check_levels(channels, widths, sizes, video_attn, frame_attn):
-        if not widths: raise ValueError('channel_mult: expected a width for at least one level, given none')
-        (h, w), n = sizes[0], 2 ** (len(sizes) - 1)
-        if h % n or w % n: raise ValueError(f'resolution {h}x{w} must be a multiple of {n} for {len(sizes)} levels')
-        if widths[0] < channels:
-            raise ValueError(f'the first level has {widths[0]} channels for data of {channels}: it could not even represent the noise; '
-                             'widen model_channels')
-        heights = [s[0] for s in sizes]
-        for name, wanted in dict(video_attn=video_attn, frame_attn=frame_attn).items():
-            if wanted and not set(wanted) & set(heights):
-                warnings.warn(f'{name}={tuple(wanted)} names none of the levels, whose heights are {heights}: '
-                              'the network has no such attention')
+# %% ../../nbs/25_unet.ipynb #e4deb86e
+@patch
+def forward(self:UNet,
+            x: Tensor,              # `b s t c h w`: c_in times the noisy frames; copy 0 is the clean one when s = 2
+            c_noise: Tensor,        # `b s t`: ln(sigma) / 4
+            actions: Tensor = None, # `b t a`: the action that led to each frame; None is the zero vector
+            cache: Cache = None,    # of frames before these
+            cond: Tensor = None,    # `b e` or `b t e`: class or text vector; None is the zero vector
+           ) -> Tensor:             # `b s t c h w`: F_x, of `out_channels`
+    "F(c_in x; c_noise, actions, cond). ValueError names a shape that does not fit, TypeError a dtype"
+    actions, cond = self.inputs(x, c_noise, actions, cond, cache)
+    emb = self.embed(c_noise, actions, cond)
+    state = (lambda layer: None) if cache is None else (lambda layer: cache.states[self.temporal[layer]])
 
-    def embed(self,
-              c_noise, # `b s t`
-              actions, # `b t a`, or None in a network without
-              cond,    # `b e` or `b t e`, or None in a network without
-             ):        # `b s t c`
-        emb = self.emb_noise(self.fourier(c_noise).to(self.emb_noise.weight.dtype))
-        if self.emb_action is not None:
-            # sqrt: a one-hot vector gets unit magnitude
-            emb = mp_sum(emb, self.emb_action(actions * math.sqrt(self.action_dim))[:, None])
-        if self.emb_cond is not None:
-            cond = cond[:, None] if cond.ndim == 2 else cond
-            emb = mp_sum(emb, self.emb_cond(cond)[:, None], 1 / 3)
-        return mp_silu(emb)
-
-    def forward(self,
-                x: Tensor,              # `b s t c h w`: c_in times the noisy frames; copy 0 is the clean one when s = 2
-                c_noise: Tensor,        # `b s t`: ln(sigma) / 4
-                actions: Tensor = None, # `b t a`: the action that led to each frame; None is the zero vector
-                cache: Cache = None,    # of frames before these
-                cond: Tensor = None,    # `b e` or `b t e`: class or text vector; None is the zero vector
-               ) -> Tensor:             # `b s t c h w`: F_x, of `out_channels`
-        "F(c_in x; c_noise, actions, cond). ValueError names a shape that does not fit, TypeError a dtype"
-        actions, cond = self.inputs(x, c_noise, actions, cond, cache)
-        emb = self.embed(c_noise, actions, cond)
-        state = (lambda layer: None) if cache is None else (lambda layer: cache.states[self.temporal[layer]])
-
-        y = F.pad(x.flatten(0, 2), (0, 0, 0, 0, 0, 1), value=1.).contiguous(memory_format=torch.channels_last)
-        y, skips = self.conv_in(y), []
-        for l, blocks in enumerate(self.encoder):
-            if l: y = F.avg_pool2d(y, 2)
-            for block in blocks: skips.append(y := block(y, emb, c_noise, state))
-        skips = skips[:-len(self.encoder[-1])]
-        for l in reversed(range(len(self.decoder))):
-            if l < len(self.narrow): y = F.interpolate(self.narrow[l](y), scale_factor=2, mode='nearest')
-            for block in self.decoder[l]:
-                y = block(mp_cat(y, skips.pop()) if l < len(self.narrow) else y, emb, c_noise, state)
-        if cache is not None: cache.passed(x.shape[2])
-        return self.conv_out(y).unflatten(0, x.shape[:3])
+    y = F.pad(x.flatten(0, 2), (0, 0, 0, 0, 0, 1), value=1.).contiguous(memory_format=torch.channels_last)
+    y, skips = self.conv_in(y), []
+    for l, blocks in enumerate(self.encoder):
+        if l: y = F.avg_pool2d(y, 2)
+        for block in blocks: skips.append(y := block(y, emb, c_noise, state))
+    skips = skips[:-len(self.encoder[-1])]
+    for l in reversed(range(len(self.decoder))):
+        if l < len(self.narrow): y = F.interpolate(self.narrow[l](y), scale_factor=2, mode='nearest')
+        for block in self.decoder[l]:
+            y = block(mp_cat(y, skips.pop()) if l < len(self.narrow) else y, emb, c_noise, state)
+    if cache is not None: cache.passed(x.shape[2])
+    return self.conv_out(y).unflatten(0, x.shape[:3])

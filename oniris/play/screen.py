@@ -295,6 +295,7 @@ def oniris_play(
     steps:int=0,       # network evaluations a frame; 0 for the run's own
     seed:int=0,        # of the dreams, or of the game's episodes
     device:str='',     # cpu, cuda …; the best there is if not given
+    engine:str='torch', # torch, or onnx for ONNX Runtime: faster on a CPU
     keys:str='',       # your own: a=1,d=3,rest=0 (of a vector: a=0:-1,d=0:1); those that suit the world if not given
     game:bool=False,   # show the real simulator beside the dream
     record:str='',     # directory of a dataset to be made of what you play: of the game with --env or --game, else of the dream
@@ -313,7 +314,7 @@ def oniris_play(
         player = GamePlayer(env, skip=skip or suggested_skip(env, wrap or None, json_object(options)), **given)
         if start: player.reset(start)
     else:
-        settings = dict(steps=steps) if steps else {}
+        settings = dict(engine=engine) | (dict(steps=steps) if steps else {})
         player = Player(run, start, seed, keys, game, device or None, recorder, **settings)
     server = Server(player, port)
     try:

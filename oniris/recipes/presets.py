@@ -25,7 +25,7 @@ def _settle(
     real={},   # field -> (lowest, highest) it may be
     words={},  # field -> what it may be
 ):
-    "Lists become tuples (JSON knows no tuples), numbers of the right kind; TypeError or ValueError names a field that does not fit."
+    "Lists become tuples (JSON has no tuples), numbers of the right kind; TypeError or ValueError names a field that does not fit."
     name = lambda k: f'{type(part).__name__.removesuffix("Spec").lower()}.{k}'
     def check_real(v, k, low, high):
         if isinstance(v, bool) or not isinstance(v, (int, float)): raise TypeError(f'{name(k)}: expected a number, got {v!r}')
@@ -102,7 +102,7 @@ class TrainSpec:
     steps: int = 1500          # optimizer steps
     batch: int = 2             # clips a step, over all processes and accumulated parts
     accumulate: int = 1        # parts of a batch that a process computes one after the other
-    length: int = 16           # latents of a training clip: longer than the window, so that dreams meet nothing new
+    length: int = 16           # latents of a training clip: longer than the window, so that training sees all that a dream sees
     lr: float = 1e-2           # highest learning rate
     P_mean: float|tuple = .8   # of ln sigma: most of the noise where the past must answer; of several, each frame draws one
     P_std: float = 1.2
@@ -126,7 +126,7 @@ class ContextSpec:
     self_context_noise: tuple = (1.5, .7) # mean and deviation of ln sigma of the noise that they are made from
     self_context_depth: int = 1        # at most so many times one after the other, each with the one before as its past
     project: bool = False              # put them where the codec's latents lie, as dreamed ones are
-    regenerate: int = 0                # so many clips are dreamed anew with the cache, and trained on for a while; 0: one pass
+    regenerate: int = 0                # so many clips are dreamed with the cache, and trained on for a while; 0: one pass
     def __post_init__(self):
         _settle(self, whole=dict(self_context_depth=1, regenerate=0), words=dict(project=(False, True)),
                 real=dict(sigma_ctx=(0., 1e3), self_context=(0., 1.), self_context_noise=(-20., 20.)))
@@ -138,7 +138,7 @@ class SamplerSpec:
     "How such a world is best dreamed: `Dreamer`'s names. What is None is left to it."
     steps: int = 3               # network evaluations a latent
     guidance: float|None = None       # None: chosen on held-out clips, if conditions were dropped in training; 1 is no guidance
-    guidance_base: str = 'actions' # what the base of guidance is denied: 'past', 'actions' or 'cond'
+    guidance_base: str = 'actions' # what the base of guidance is without: 'past', 'actions' or 'cond'
     sigma_ctx: float|None = None      # noise that latents are remembered with
     sigma_min: float|None = None      # the last noise level
     sigma_max: float|None = None      # the first one
@@ -166,7 +166,7 @@ class Preset:
         begin=None, # another `begin`
         **parts,    # name of a part -> dict of its fields; None leaves a field as it is
     ):
-        "A preset with some fields changed. ValueError for a part or a field that does not exist"
+        "A preset with some fields changed. ValueError for a part or a field that does not exist."
         if unknown := set(parts) - {f.name for f in fields(self)}: raise ValueError(f'preset: has no {", ".join(sorted(unknown))}')
         new = {}
         for name, changes in parts.items():
@@ -182,7 +182,7 @@ class Preset:
     def from_json(cls,
         page: dict, # of `to_json`, perhaps through a file; also of the first version, which had all fields in one list
     ):
-        "The preset that was written. ValueError for a part or a field that does not exist"
+        "The preset that was written. ValueError for a part or a field that does not exist."
         if 'codec_steps' in page: page = _of_first_version(page)
         if unknown := set(page) - {f.name for f in fields(cls)}: raise ValueError(f'preset: has no {", ".join(sorted(unknown))}')
         kinds, new = {f.name: f.type for f in fields(cls)}, {}
@@ -313,7 +313,7 @@ def cost(
 
 # %% ../../nbs/90_presets.ipynb #5759b6d5
 def passes(preset: Preset) -> float: # forward-and-backward passes of a step, those for a past of its own included
-    "1 + self_context (1 + depth)/2 / 3: rounds of a past of its own are drawn from 1 to depth, each a forward pass"
+    "1 + self_context (1 + depth)/2 / 3: rounds of a past of its own are drawn from 1 to depth, each a forward pass."
     return 1 + preset.context.self_context * (1 + preset.context.self_context_depth) / 2 / 3
 
 def step_seconds(
@@ -343,12 +343,12 @@ def codec_seconds(
     preset: Preset,
     size,         # (h, w) of the frames
 ) -> float:       # of a training step
-    "The same for the codec: one clip there and back, twice."
+    "The same for the codec: one clip encoded and decoded, twice."
     video = torch.zeros(1, preset.codec.length, 3, *size, device=next(codec.parameters()).device)
     return preset.codec.batch * _timed(codec, lambda: codec.decode(codec.encode(video))[0])
 
 def describe_cost(world, preset, clips):
-    "Parameters, products and memory in words"
+    "Parameters, products and memory in words."
     t = preset.train
     c, (h, w) = cost(world, t.batch // t.accumulate, t.length), clips.size
     return (f"{c['parameters'] / 1e6:.1f}M parameters, {c['gmac']:.2f} GMAC a latent of {h}x{w}x{clips.channels}, "

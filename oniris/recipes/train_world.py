@@ -11,7 +11,6 @@ import copy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -31,10 +30,11 @@ from .preflight import find_data, Plan, preflight
 from .presets import make_codec, mirror_order, Preset
 from .regenerate import RegeneratedPast
 from ..training.checkpoint import Busy, checkpoints, read_log
+from ..training.dashboard import dashboard
 from ..training.ema import PowerEMA
 from ..training.loss import motion_weight, plot_loss, TwoCopyLoss
 from ..training.processes import first_process
-from ..training.train import cosine, dashboard, finished, train
+from ..training.train import cosine, finished, train
 
 # %% ../../nbs/92_train_world.ipynb #e9c99f99
 @torch.no_grad()
@@ -45,7 +45,7 @@ def held_out_loss(
     preset: Preset,    # batch, length
     batches: int=8,
 ) -> float:
-    "The mean loss of some clips under noise that is always the same; the fit learns nothing from it"
+    "The mean loss of some clips under noise that is always the same; the fit is not updated."
     training, device, total = world.training, next(world.parameters()).device, 0.
     world.eval()
     for k in range(batches):
@@ -60,7 +60,7 @@ def choose_average(
     model: Denoiser, # receives the better one
     *given,          # of `held_out_loss`, after the model: loss, clips, preset
 ) -> dict:           # relative width of each average -> its held-out loss
-    "Of the averages that training keeps, the one with the smallest held-out loss"
+    "Of the averages that training keeps, the one with the smallest held-out loss."
     found = {std: held_out_loss(ema.copy_to(model, i), *given) for i, std in enumerate(ema.stds)}
     ema.copy_to(model, ema.stds.index(min(found, key=found.get)))
     return found
@@ -110,7 +110,7 @@ def denoised_at(
     sigmas=(.1, .3, 1., 3., 10.), # noise levels
     frames: int=9,                # of one clip: a past and the one that is noised
 ):                                # (2 levels 3 H W): the noised frame, and what the world makes of it
-    "One held-out frame, noised and denoised at several levels, its past nearly clean"
+    "One held-out frame, noised and denoised at several levels, its past nearly clean."
     device = next(world.parameters()).device
     x, actions, cond = network_inputs(clips, clips.batch(0, 0, 1, min(frames, clips.frames)), device)
     n, s = len(sigmas), torch.tensor(sigmas, device=device)[:, None].expand(-1, x.shape[1])
@@ -135,7 +135,7 @@ def world_dashboard(
     real, dreamed,   # frames (b t 3 H W), and the last t' of them as they were dreamed
     path=None,       # where to save it
 ):                   # matplotlib figure
-    "Loss against steps; held-out loss against sigma with its fit; a frame denoised from several noise levels; real and dreamed frames"
+    "Loss against steps; held-out loss against sigma with its fit; a frame denoised from several noise levels; real and dreamed frames."
     batch = clips.batch(0, 0, min(8, len(clips)), preset.train.length)
     x, actions, cond = network_inputs(clips, batch, next(world.parameters()).device)
     held = [loss(world, x, actions, cond, generator=generator(0, k, 'held out'), weight=motion_weight(x))[1] for k in range(4)]
@@ -223,13 +223,13 @@ def finish(
     latents: Clips,  # held out
     **more,          # for run.json
 ) -> Run:
-    "The run as it is now: the better average with the guidance that suits it, `dream.gif` and `dashboard.png`"
+    "The run as it is now: the better average with the guidance that suits it, `dream.gif` and `dashboard.png`."
     import matplotlib.pyplot as plt
     best, p = copy.deepcopy(world).eval(), codec.time_stride
     averages = choose_average(ema, best, loss, latents, preset)
     context = min(8, clips.frames // 2) // p * p or p
     sampler, base = preset.sampler.arguments(), deniable(preset, latents)
-    if base is None: sampler = {k: v for k, v in sampler.items() if not k.startswith('guidance')} # nothing was ever denied
+    if base is None: sampler = {k: v for k, v in sampler.items() if not k.startswith('guidance')} # nothing was ever dropped
     def save(**found):
         about = dict(preset=preset.to_json(), held_out_loss=averages, **found, **more)
         save_run(out, best, codec, clips, context, sampler=sampler, **about)
@@ -245,7 +245,7 @@ def finish(
     return run
 
 # %% ../../nbs/92_train_world.ipynb #722bac71
-def _training(preset): # what `train` is to be told of a preset
+def _training(preset): # arguments of `train`
     t = preset.train
     precision = None if t.precision == 'auto' else getattr(torch, t.precision)
     return dict(lr=partial(cosine, steps=t.steps, peak=t.lr), accumulate=t.accumulate, precision=precision, compile=t.compile)
@@ -271,7 +271,7 @@ def train_world(
     changes: dict=None,  # of the preset: part -> dict of fields
     **kwargs,            # more of `train`: minutes, keep, tensorboard …
 ) -> Run:
-    "Codec, latents, world, pictures, each made if it is not there. What cannot work is said at once; SystemExit if a signal stopped it"
+    "Codec, latents, world, pictures, each made if it is not there. What cannot work raises at once; SystemExit if a signal stopped it."
     plan = preflight(data, out, preset, codec, begin, device, seed, length, changes)
     out, preset, world = plan.out, plan.preset, plan.world
     if bar: print(plan.describe())
@@ -283,9 +283,10 @@ def train_world(
     def done(step, world, ema): return finish(out, world, ema, codec, loss, preset, frames, test, step=step)
     def show(step, world, ema):
         if preview and step % preview == 0 and step < preset.train.steps: done(step, world, ema)
+    def measure(step): return dict(loss=held_out_loss(world, loss, test, preset))
     end = train(world, objective, preset.train.steps, out, after_step=normalize_weights_, ema=ema, state={'fit': loss}, seed=seed,
-                config=_config(plan, codec, seed), every=every, watch=watch, bar=bar, preview=show, preview_every=preview or None,
-                validate=lambda step: dict(loss=held_out_loss(world, loss, test, preset)), **_training(preset), **kwargs)
+                config=_config(plan, codec, seed), every=every, watch=watch, bar=bar, validate=measure,
+                preview=show, preview_every=preview or None, **_training(preset), **kwargs)
     finished(end)
     with first_process():
         if not _is_there(out, end['step']): done(end['step'], world, ema)
@@ -298,7 +299,7 @@ def _is_there(out, step): # is the run of this step saved and drawn?
 # %% ../../nbs/92_train_world.ipynb #7333e4a8
 @command
 def oniris_train(
-    data:str='',        # a dataset of frames (oniris_record, oniris_import) or of latents (oniris_encode), or a folder of films
+    data:str='',        # a dataset (oniris_record, oniris_import) or its latents (oniris_encode), here or at s3://…; or a folder of films
     out:str='runs/world', # directory of the run; one that is there goes on
     preset:str='auto',  # auto, lander_cpu, lander, lander_refine, lander_4090 or csgo_4090; auto chooses by the size of the frames
     steps:int=None,     # optimizer steps of the world model, if not the preset's; a finished run goes on if they are more
@@ -323,7 +324,7 @@ def oniris_train(
     workers:int=0,      # processes that read batches ahead
     seed:int=0,         # of weights, batches and noise
     device:str=None,    # cpu, cuda, cuda:1, mps; the best there is if not given
-    resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to begin anew
+    resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to start a new one
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
     if not data: raise ValueError('--data: expected a dataset, which oniris_record or oniris_import makes, or a folder of films')
