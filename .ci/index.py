@@ -21,6 +21,11 @@ ROWS = [
     ('digits of a DDPM after two minutes on a CPU, read as what was asked for: guidance 1, 2', '11_ddpm', r'guidance 1\s+([\d.]+%).*?guidance 2\s+([\d.]+%)', '{}, {}'),
     ('a training step of the U-Net arranged plainly against ours; an evaluation without a cache', '25_unet',
      r'plain against ours: step ([\d.]+) times the seconds.*?without a cache ([\d.]+) times', '{} times the time; {} times'),
+    ('a colour that was hidden for 30 frames, recalled: attention over 32 frames, over 8, four stacked frames (chance .25)', '95b_memory',
+     r'window 8 \(3 seeds\)[ \d.]* ([\d.]+)\nwindow 32 \(3 seeds\)[ \d.]* ([\d.]+)\n.*?four stacked frames \(3 seeds\)[ \d.]* ([\d.]+)', '{1}; {0}; {2}'),
+    ('the shipped world asked in mid-air, heuristic: share of landers within 60 of 600 pixels after 8, 16, 32 and 64 frames', '97_lander',
+     r'expert, 1 evaluation \| flying.*?\n +8 +([\d.]+).*?\n +16 +([\d.]+).*?\n +32 +([\d.]+).*?\n +64 +([\d.]+)', '{}, {}, {}, {}'),
+    ('64 frames of it by ONNX Runtime against PyTorch, largest difference of a pixel (from -1 to 1)', '62a_onnx', r'64 frames from the same noise: off by at most (\S+) of 2', '{}'),
     ('a dream of 10,000 frames against its first 100', '61_dreamer', r'10,000 against 100: ([\d.]+)', '{} of the time a frame'),
 ]
 

@@ -119,32 +119,34 @@ def seconds_of(f, rounds):
         best = min(best, time.process_time() - start)
     return best
 
-def training_costs(data, widths, rounds=3):
-    "name -> context length -> processor seconds of forward and backward for a supervised frame, on the real network"
-    x, actions = (v[:8] for v in data.train['latents'])
-    out = {}
+def training_costs(data, widths, rounds=3, evaluated=64):
+    "name -> context length -> processor seconds of forward and backward for a supervised frame, on the real network, about 64 frames evaluated in a pass"
+    x, actions = (v[:64] for v in data.train['latents'])
+    net, out = dict(model_channels=widths[0], channel_mult=(1, 2), video_attn=(4,)), {}
     for name in ('two copies', 'own context', 'own context, full', 'diffusion forcing', 'whole video', 'frame stacking'):
         kind = name.split(', ')[0]
         for t in LENGTHS:
-            net = dict(model_channels=widths[0], channel_mult=(1, 2), video_attn=(4,))
-            stack = kind == 'frame stacking'
-            batch = 16 if stack else 1
-            size = dict(batch=batch) if stack else dict(batch=batch, length=t)
-            r = make_regime(kind, repeated(x, max(t, 5)), repeated(actions, max(t, 5)), net=net, **size)
-            def step(k=0):
-                (loss, logs) = r(k)
-                loss.backward()
-                return logs['frames']
-            if kind == 'own context':
-                at = range(t) if name == 'own context' else [t - 1]
-                at = [round(i * (t - 1) / 7) for i in range(8)] if len(at) > 8 else at
-                noisy, sigma = r.loss.noised(r.x[:1], r.draw(0, 'noise'))
-                each = [seconds_of(lambda: r.target(r.x[:1], r.actions[:1], noisy, sigma, i)[1].sum().backward(), rounds) for i in at]
-                seconds, frames = sum(each), len(each)
-            else: seconds, frames = seconds_of(step, rounds), step()
-            out.setdefault(name, {})[t] = seconds / frames
+            if kind == 'own context': seconds = own_context_cost(make_regime(kind, repeated(x, t), repeated(actions, t), net=net, length=t), name == kind, rounds, evaluated)
+            else:
+                stack = kind == 'frame stacking'
+                batch = evaluated if stack else max(1, evaluated // t // (2 if kind == 'two copies' else 1))
+                size = dict(batch=batch) if stack else dict(batch=batch, length=t)
+                r = make_regime(kind, repeated(x, max(t, 5)), repeated(actions, max(t, 5)), net=net, **size)
+                seconds = seconds_of(lambda: r(0)[0].backward(), rounds) / r(0)[1]['frames']
+            out.setdefault(name, {})[t] = seconds
         print(name, {t: f'{1e3 * s:.2f} ms' for t, s in out[name].items()}, flush=True)
     return out
+
+def own_context_cost(r, all_lengths, rounds, evaluated):
+    "Of contexts of 0 to N-1 frames, eight lengths of them, or of N-1 alone"
+    t = r.length
+    at = sorted({round(i * (t - 1) / 7) for i in range(8)}) if all_lengths else [t - 1]
+    def cost(i):
+        b = max(1, evaluated // (i + 1))
+        x, actions = r.x[:b], r.actions[:b]
+        noisy, sigma = r.loss.noised(x, r.draw(0, 'noise'))
+        return seconds_of(lambda: r.target(x, actions, noisy, sigma, i)[1].sum().backward(), rounds) / b
+    return sum(map(cost, at)) / len(at)
 
 @torch.no_grad()
 def dreaming_costs(data, widths):
@@ -178,8 +180,7 @@ def main():
     page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.processor() or platform.machine(), data=data.hash, widths=a.widths,
                                                                context=CONTEXT, horizons=HORIZONS, flights=a.flights, runs=[], rates={}, step_seconds={})
     def write(): write_atomic(out, (json.dumps(page) + '\n').encode())
-    missing = [n for n in a.only if n not in page['step_seconds']]
-    if missing: page['step_seconds'] |= step_seconds({n: regime(n, data, 0, a.widths) for n in missing})
+    if not page['step_seconds']: page['step_seconds'] = step_seconds({n: regime(n, data, 0, a.widths) for n in RUNS}) # all in one go, or they are not comparable
     page.setdefault('baselines', baselines(data))
     print({k: f'{1e3 * v:.0f} ms' for k, v in page['step_seconds'].items()}, flush=True)
     if a.costs: page |= dict(training_costs=training_costs(data, a.widths), dreaming_costs=dreaming_costs(data, a.widths))

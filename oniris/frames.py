@@ -95,7 +95,7 @@ def show_frames(
         import matplotlib.pyplot as plt
         _, ax = plt.subplots(figsize=(width, width * grid.shape[0] / grid.shape[1] + (.3 if titles else 0)))
     ax.imshow(grid, interpolation='nearest'); ax.axis('off')
-    for i, s in enumerate(rows): ax.text(-.03 * w, i * (h + 1) + h / 2, s, ha='right', va='center', fontsize=8)
+    for i, s in enumerate(rows): ax.text(-1 - .03 * w, i * (h + 1) + h / 2, s, ha='right', va='center', fontsize=8)
     if isinstance(titles, str): ax.set_title(titles)
     else:
         for i, s in enumerate(titles or ()): ax.text(i * (w + 1) + w / 2, -2, s, ha='center', va='bottom', fontsize=8)

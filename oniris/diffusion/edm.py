@@ -163,6 +163,7 @@ def _denoise(self: Denoiser, x, sigma, given, previous=None):
         p, there = previous
         return gated(x, p, there, F_x, sigma, self.sigma_d, self.sigma_data)
 
+# %% ../../nbs/12_edm.ipynb #9dcbd7a9
 @patch
 def _previous(self: Denoiser, x, clean, cache):
     "The frame before each (b 1 t c h w), and whether there is one (b 1 t): that of its block, from the clean copy or the cache"
@@ -176,6 +177,7 @@ def _check_clean(self: Denoiser, clean, x):
     check_shape(clean, 'b t c h w', 'clean', b=b, t=t, c=c, h=h, w=w)
     if not clean.is_floating_point(): raise TypeError(f'clean: expected a floating type, got {clean.dtype}')
 
+# %% ../../nbs/12_edm.ipynb #3dce2af0
 @patch
 def _check(self: Denoiser, x, sigma, actions, cache, cond):
     "All that the net is promised; returns x, sigma and what else was given, in x's type (float32 if it is half)"

@@ -110,7 +110,8 @@ class _Decode(nn.Module):
 class OnnxStep(Eager):
     "Makes a step by ONNX Runtime, from a graph that is written at its first use. ValueError for what a graph cannot hold."
     def __init__(self, sigmas, device):
-        if torch.device(device).type != 'cpu': raise ValueError(f'engine: onnx runs on a CPU, expected a denoiser there, got one on {device}')
+        if torch.device(device).type != 'cpu':
+            raise ValueError(f'engine: onnx runs on a CPU, expected a denoiser there, got one on {device}')
         _needed()
         super().__init__(sigmas, device)
         self.levels, self.sessions = _Constants(sigmas, 'cpu'), {}

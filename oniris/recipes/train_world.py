@@ -324,7 +324,7 @@ def oniris_train(
     workers:int=0,      # processes that read batches ahead
     seed:int=0,         # of weights, batches and noise
     device:str=None,    # cpu, cuda, cuda:1, mps; the best there is if not given
-    resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to begin anew
+    resume:str='auto',  # auto: go on if there is a run; never: refuse to; must: refuse to start a new one
 ):
     "Train a world model on recorded clips: the codec first, then the world. Started again, it goes on where it stopped."
     if not data: raise ValueError('--data: expected a dataset, which oniris_record or oniris_import makes, or a folder of films')
