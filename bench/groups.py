@@ -7,18 +7,22 @@ Frames of LunarLander, 32x32, recorded once; four by four pixels and 1, 2 or 4 f
   group wide the same at the width of the others, with the parameters that this takes
   causal     each frame sees itself and the two before it
   shared     one kernel of three frames for all positions, which sees the next frame inside the group and nothing beyond it (as IV-VAE, 2411.06449)
-  symmetric  one kernel of three frames over the whole clip: not causal, meant as the ceiling for a kernel of that length. (Clips of 8 frames are trained on and
-             of 16 judged, and what looks ahead has never met the middle of so long a clip: read its numbers with that.)
+  symmetric  one kernel of three frames over the whole clip: not causal, the ceiling for a kernel of that length. It is judged on clips as long as those it was
+             trained on, for what looks ahead has never met the middle of a longer one; the others, which stream, on whole clips of 16.
 A calibration counts the training steps that fit into the seconds, functions taking turns; then every seed makes that many.
 Written for each run: PSNR of the held-out frames over all pixels, on the lander's, and by position in the group (over all pixels and on the lander).
+
+python bench/groups.py --kinds symmetric   trains these kinds again, with the steps of the file, and replaces their runs
+python bench/groups.py --costs             trains nothing: CPU seconds and bytes of each kind go into the file
 """
-import argparse, json, math, platform, tempfile, time
+import argparse, json, math, platform, tempfile, time, weakref
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from oniris.codec.groupconv import GroupCausalConv
 from oniris.codec.vae import VAE
 from oniris.codec.vae_loss import VAELoss
@@ -60,7 +64,7 @@ class Shared(Symmetric):
     def shifted(self, part, lag):
         y = super().shifted(part, lag)
         if lag >= 0: return y
-        inside = torch.arange(y.shape[1]) % self.group < self.group - 1
+        inside = torch.arange(y.shape[1], device=y.device) % self.group < self.group - 1
         return y * inside[:, None, None, None]
 
 KINDS = {'group': GroupCausalConv, 'group wide': GroupCausalConv, 'causal': Causal, 'shared': Shared, 'symmetric': Symmetric}
@@ -113,7 +117,8 @@ def pooled(real, guess, mask=None):
     return round(float(frame_psnr(one(real), one(guess), None if mask is None else mask.flatten()[None])), 3)
 
 @torch.no_grad()
-def judged(vae, test):
+def judged(vae, test, length=None): # in pieces of so many frames, each by itself, if given
+    if length: test = test.unflatten(1, (-1, length)).flatten(0, 1)
     y, p, mask = vae.to_video(vae.to_latents(test)), vae.time_stride, lander_pixels(test)
     at = [slice(i, None, p) for i in range(p)]
     return dict(all=pooled(test, y), lander=pooled(test, y, mask), by_position=[pooled(test[:, i], y[:, i]) for i in at],
@@ -126,7 +131,55 @@ def run(kind, stride, width, seed, steps, frames, test):
         opt.param_groups[0]['lr'] = cosine(k, steps, LR)
         train_step(vae, loss, opt, batch(frames, seed, k), generator(seed, k, 'noise'))
     used = time.process_time() - start
-    return dict(kind=kind, stride=stride, seed=seed, width=width, parameters=size(vae), steps=steps, cpu_seconds=round(used, 2), **judged(vae.eval(), test))
+    scores = judged(vae.eval(), test, LENGTH if kind == 'symmetric' else None)
+    return dict(kind=kind, stride=stride, seed=seed, width=width, parameters=size(vae), steps=steps, cpu_seconds=round(used, 2), **scores)
+
+class Bytes(TorchDispatchMode):
+    "The most bytes of new storages that were alive at once"
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.most = {}, 0, 0
+
+    def free(self, key): self.now -= self.alive.pop(key)
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        out = f(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            if not torch.is_tensor(t) or t.untyped_storage()._cdata in self.alive: continue
+            storage = t.untyped_storage()
+            self.alive[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.free, storage._cdata)
+        return out
+
+def peak(f):
+    with Bytes() as count: f()
+    return count.most
+
+def streamed(vae, video, t): # in pieces of LENGTH that are made one by one, with the memory of the layers; what is decoded goes nowhere
+    encoded, decoded = vae.new_cache(), vae.new_cache()
+    for _ in range(t // LENGTH): vae.to_video(vae.to_latents(video(LENGTH), encoded), decoded)
+
+def costs(kind, stride, width):
+    """Without training: CPU seconds for 1,000 frames, there and back; MiB of a training step, and of whole and of streamed videos of 16, 64 and 256 frames.
+    (Bytes are counted on tensors of shapes without numbers.)"""
+    x, best = torch.randn(1, 16, 3, 32, 32).clamp(-1, 1), math.inf
+    vae = make(kind, stride, width).eval()
+    def there_and_back(x): vae.to_video(vae.to_latents(x))
+    for _ in range(4):
+        start = time.process_time()
+        there_and_back(x)
+        best = min(best, time.process_time() - start)
+    mib = lambda b: round(b / 2 ** 20, 1)
+    vae = vae.to('meta')
+    video = lambda t: torch.empty(1, t, 3, 32, 32, device='meta')
+    training = peak(lambda: F.mse_loss(vae.train().decode(vae.encode(video(LENGTH)))[0], video(LENGTH)).backward())
+    vae.eval()
+    whole = {t: mib(peak(lambda: there_and_back(video(t)))) for t in (16, 64, 256)}
+    stream = {t: mib(peak(lambda: streamed(vae, video, t))) for t in (16, 64, 256)} if kind.startswith('group') else None
+    return dict(kind=kind, stride=stride, width=width, seconds_per_1000=round(best / 16 * 1000, 2), training_mib=mib(training), whole_mib=whole,
+                streamed_mib=stream)
 
 def recorded(folder):
     path = record('LunarLander-v3', Path(folder)/'lander', clips=200, frames=16, size=32, skip=3, tail=4, per_episode=2, progress=False, workers=1)
@@ -137,21 +190,34 @@ def main():
     p.add_argument('--seconds', type=float, default=14.)
     p.add_argument('--seeds', type=int, default=3)
     p.add_argument('--out', default=str(Path(__file__).parent/'results'/'groups.json'))
+    p.add_argument('--kinds', nargs='*', choices=KINDS, help='only these, into the file that is there')
+    p.add_argument('--strides', nargs='*', type=int, default=list(LEVELS))
+    p.add_argument('--costs', action='store_true')
     a = p.parse_args()
     torch.set_num_threads(1)
+    out = Path(a.out)
+    page = json.loads(out.read_text()) if a.costs or a.kinds else None
+    def write():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(page, indent=1) + '\n')
+    if a.costs:
+        page['costs'] = [costs(k, stride, width_for(k, stride)) for stride in LEVELS for k in KINDS if stride > 1]
+        return write()
     with tempfile.TemporaryDirectory() as folder: frames, test = recorded(folder)
     test = from_uint8(test)
-    rows, clock = [], {}
-    for stride in LEVELS:
-        kinds = {k: width_for(k, stride) for k in KINDS if stride > 1 or k != 'group wide'}
-        clock[stride] = dict(zip(kinds, step_seconds([make(k, stride, w) for k, w in kinds.items()], frames)))
+    if page is None: page = dict(torch=torch.__version__, machine=platform.processor() or platform.machine(), seconds=a.seconds,
+                                 train=list(frames.shape), test=list(test.shape), step_seconds={}, runs=[])
+    for stride in a.strides:
+        kinds = {k: width_for(k, stride) for k in a.kinds or KINDS if stride > 1 or k != 'group wide'}
+        if not a.kinds: page['step_seconds'][str(stride)] = dict(zip(kinds, step_seconds([make(k, stride, w) for k, w in kinds.items()], frames)))
+        clock = page['step_seconds'][str(stride)]
         for seed in range(a.seeds):
             for kind, width in kinds.items():
-                rows.append(run(kind, stride, width, seed, int(a.seconds / clock[stride][kind]), frames, test))
-                print(rows[-1], flush=True)
-                page = dict(torch=torch.__version__, machine=platform.processor() or platform.machine(), seconds=a.seconds,
-                            train=list(frames.shape), test=list(test.shape), step_seconds=clock, runs=rows)
-                Path(a.out).parent.mkdir(parents=True, exist_ok=True)
-                Path(a.out).write_text(json.dumps(page, indent=1) + '\n')
+                row = run(kind, stride, width, seed, int(page['seconds'] / clock[kind]), frames, test)
+                same = [(r['kind'], r['stride'], r['seed']) == (kind, stride, seed) for r in page['runs']]
+                if any(same): page['runs'][same.index(True)] = row
+                else: page['runs'].append(row)
+                print(row, flush=True)
+                write()
 
 if __name__ == '__main__': main()

@@ -1,5 +1,5 @@
 """A dataset behind fsspec: slow, failing, damaged and deleted places; a full cache; two processes. Nothing wrong is ever read."""
-import io, json, multiprocessing, os, signal, time
+import importlib.util, io, json, multiprocessing, os, signal, time
 from pathlib import Path
 import fsspec
 import numpy as np
@@ -12,6 +12,9 @@ from oniris.data.clips import Clips, batches
 from oniris.data.dataset import DataError, Writer
 from oniris.data.look import oniris_look
 from oniris.data.videos import ensure_dataset
+from oniris.dream.run import load_run
+from oniris.evaluation.benchmark import held_out
+from oniris.recipes.train_world import oniris_train
 
 class Trouble(AbstractFileSystem):
     "Files of this disk under trouble://; what happens to a shard is up to `fate`, and every opening is written down, whoever does it"
@@ -218,3 +221,18 @@ def test_latents_bring_their_codec(place):
     path = remote.dataset_path(url)
     assert (path/'codec'/'config.json').read_bytes() == b'config.json'
     assert json.loads((path/'remote.json').read_text()) == dict(url=url)
+
+def test_training_and_asking_at_an_address(tmp_path, monkeypatch):
+    monkeypatch.setenv('ONIRIS_CACHE', str(tmp_path/'cache'))
+    g = np.random.default_rng(0)
+    frames = g.integers(0, 255, (6, 1, 4, 4, 3), np.uint8).repeat(16, 1).repeat(8, 2).repeat(8, 3)
+    save_clips(tmp_path/'d', frames, actions=g.standard_normal((6, 16, 2)).astype(np.float32), test=.4)
+    url = f"file://{tmp_path/'d'}"
+    oniris_train(data=url, out=str(tmp_path/'r'), steps=2, batch=2, codecsteps=2)
+    run = load_run(tmp_path/'r')
+    assert run.data.parent == tmp_path/'cache' and Clips(run.data).url == url
+    assert len(held_out(run, url, 2, 4).frames) == 2
+
+@pytest.mark.skipif(importlib.util.find_spec('s3fs') is not None, reason='s3fs is here')
+def test_a_package_that_is_missing_is_named(): # before any work, whether called or typed
+    with pytest.raises(ValueError, match='s3://bucket/landers: expected an address that fsspec can open, got .*s3fs'): Clips('s3://bucket/landers')

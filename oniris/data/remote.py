@@ -78,6 +78,7 @@ def dataset_path(
 ) -> Path:
     "The directory of a dataset, or that which stands for one elsewhere. FileNotFoundError if there is none, DataError if it cannot be had."
     if not is_url(path): return Path(path)
+    if os.name == 'nt': raise ValueError(f'{path}: a dataset elsewhere needs locks that Windows has not: copy it to a disk')
     url = path.rstrip('/')
     fs, at = _place(url)
     try: text = retried(partial(_fetch_index, fs, at, url), f'{url}/index.json')
@@ -101,9 +102,8 @@ def mirrored(
 
 # %% ../../nbs/31a_remote.ipynb #576ad3c3
 def _lock(fd, wait):
-    "Lock an open file; says whether it is ours. The lock ends with the process. (Windows has none: there, one process at a time.)"
-    try: import fcntl
-    except ImportError: return True
+    "Lock an open file; says whether it is ours. The lock ends with the process."
+    import fcntl
     try: fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError: return False
     return True
@@ -167,7 +167,7 @@ def _download(fs, at, fd, entry):
     with fs.open(at, 'rb') as source:
         for block in iter(partial(source.read, 2**20), b''):
             if n + len(block) > entry['bytes']: raise OSError(f"more than the {entry['bytes']} bytes of the index came")
-            os.pwrite(fd, block, n)
+            if os.pwrite(fd, block, n) != len(block): raise OSError('it could not be written whole')
             hash.update(block)
             n += len(block)
     if n != entry['bytes']: raise OSError(f"{n} bytes came, the index says {entry['bytes']}")

@@ -11,6 +11,7 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from ..core import check_int, check_shape
 
 # %% ../../nbs/27_unet3d.ipynb #269d1163
@@ -143,46 +144,50 @@ class Unet3D(nn.Module):
         self.decoder = nn.ModuleList(SpaceTime(i + o, o, *given) for i, o in reversed(list(zip([*widths[1:], widths[-1]], widths))))
         self.conv_out = nn.Conv3d(dim + widths[0], channels if out_dim is None else out_dim, 1)
 
-    def embed(self,
-        time,            # steps (b,)
-        cond,            # vectors (b cond_dim), or None
-        null_cond_prob,  # share of conditions that are dropped
-    ):                   # b e
-        "The step as waves, the condition added; a learned vector where it is dropped or not given."
-        speed = torch.exp(-math.log(10_000)*torch.arange(self.dim//2, device=time.device)/max(1, self.dim//2 - 1))
-        angle = time[:, None]*speed
-        emb = self.time(F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, self.dim % 2)))
-        if self.cond is None: return emb
-        b = len(time)
-        drop = torch.ones(b, 1, dtype=torch.bool) if cond is None else torch.rand(b, 1) < null_cond_prob
-        cond = self.no_cond.expand(b, -1) if cond is None else torch.where(drop.to(time.device), self.no_cond, cond)
-        return emb + self.cond(cond)
+# %% ../../nbs/27_unet3d.ipynb #c1853f77
+@patch
+def embed(self:Unet3D,
+    time,            # steps (b,)
+    cond,            # vectors (b cond_dim), or None
+    null_cond_prob,  # share of conditions that are dropped
+):                   # b e
+    "The step as waves, the condition added; a learned vector where it is dropped or not given."
+    speed = torch.exp(-math.log(10_000)*torch.arange(self.dim//2, device=time.device)/max(1, self.dim//2 - 1))
+    angle = time[:, None]*speed
+    emb = self.time(F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, self.dim % 2)))
+    if self.cond is None: return emb
+    b = len(time)
+    drop = torch.ones(b, 1, dtype=torch.bool) if cond is None else torch.rand(b, 1) < null_cond_prob
+    cond = self.no_cond.expand(b, -1) if cond is None else torch.where(drop.to(time.device), self.no_cond, cond)
+    return emb + self.cond(cond)
 
-    def forward(self,
-        x: Tensor,                 # b c f h w
-        time: Tensor,              # steps (b,)
-        cond: Tensor=None,         # vectors (b cond_dim)
-        null_cond_prob=0.,         # share of conditions that are dropped
-        focus_present_mask=None,   # (b,) bool: clips in which no frame sees another
-        prob_focus_present=0.,     # share of clips for which that is so by chance, where no mask is given
-    ) -> Tensor:                   # b c f h w
-        "The predicted noise. ValueError for a wrong shape, for sides that the levels do not divide, and for a condition without cond_dim."
-        b, _, f, h, w = check_shape(x, 'b c f h w', 'x', c=self.channels).values()
-        n = 2**(self.levels - 1)
-        if h % n or w % n: raise ValueError(f'x: expected sides that {n} divides, for {self.levels} levels, got {h}x{w}')
-        if cond is not None:
-            if self.cond is None: raise ValueError('cond: given to a network without, built with cond_dim=None')
-            check_shape(cond, 'b e', 'cond', b=b, e=self.cond_dim)
-        if focus_present_mask is None: focus_present_mask = torch.rand(b, device=x.device) < prob_focus_present
-        check_shape(focus_present_mask, 'b', 'focus_present_mask', b=b)
-        emb, bias = self.embed(time, cond, null_cond_prob), present_bias(self.bias(f), focus_present_mask)
-        first = y = self.conv_in(x)
-        skips = []
-        for level, layer in enumerate(self.encoder):
-            y = layer(y if level == 0 else F.avg_pool3d(y, (1, 2, 2)), emb, bias)
-            skips.append(y)
-        y = self.middle(y, emb, bias)
-        for level, layer in enumerate(self.decoder):
-            if level: y = F.interpolate(y, scale_factor=(1, 2, 2))
-            y = layer(torch.cat([y, skips.pop()], 1), emb, bias)
-        return self.conv_out(torch.cat([y, first], 1))
+# %% ../../nbs/27_unet3d.ipynb #713afafb
+@patch
+def forward(self:Unet3D,
+    x: Tensor,                 # b c f h w
+    time: Tensor,              # steps (b,)
+    cond: Tensor=None,         # vectors (b cond_dim)
+    null_cond_prob=0.,         # share of conditions that are dropped
+    focus_present_mask=None,   # (b,) bool: clips in which no frame sees another
+    prob_focus_present=0.,     # share of clips for which that is so by chance, where no mask is given
+) -> Tensor:                   # b c f h w
+    "The predicted noise. ValueError for a wrong shape, for sides that the levels do not divide, and for a condition without cond_dim."
+    b, _, f, h, w = check_shape(x, 'b c f h w', 'x', c=self.channels).values()
+    n = 2**(self.levels - 1)
+    if h % n or w % n: raise ValueError(f'x: expected sides that {n} divides, for {self.levels} levels, got {h}x{w}')
+    if cond is not None:
+        if self.cond is None: raise ValueError('cond: given to a network without, built with cond_dim=None')
+        check_shape(cond, 'b e', 'cond', b=b, e=self.cond_dim)
+    if focus_present_mask is None: focus_present_mask = torch.rand(b, device=x.device) < prob_focus_present
+    check_shape(focus_present_mask, 'b', 'focus_present_mask', b=b)
+    emb, bias = self.embed(time, cond, null_cond_prob), present_bias(self.bias(f), focus_present_mask)
+    first = y = self.conv_in(x)
+    skips = []
+    for level, layer in enumerate(self.encoder):
+        y = layer(y if level == 0 else F.avg_pool3d(y, (1, 2, 2)), emb, bias)
+        skips.append(y)
+    y = self.middle(y, emb, bias)
+    for level, layer in enumerate(self.decoder):
+        if level: y = F.interpolate(y, scale_factor=(1, 2, 2))
+        y = layer(torch.cat([y, skips.pop()], 1), emb, bias)
+    return self.conv_out(torch.cat([y, first], 1))
