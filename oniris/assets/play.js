@@ -47,7 +47,8 @@ const STYLE = `
 .oniris-player .chip.wait { border-style: dashed; border-color: #ffce5c; }
 .oniris-player .status { color: #9aa; font-size: 12px; font-variant-numeric: tabular-nums; }
 .oniris-player .note { color: #ffce5c; min-height: 21px; }
-.oniris-player label { color: #9aa; font-size: 12px; display: flex; gap: 4px; align-items: center; }`;
+.oniris-player label { color: #9aa; font-size: 12px; display: flex; gap: 4px; align-items: center; }
+.oniris-player [hidden] { display: none; }`;
 
 export function mount(el, link) {
   let about = null, state = {playing: false}, down = [], editing = false, waiting = null;
