@@ -9,6 +9,7 @@ in mid-air (bench/flights.py). Results are written after every run; a run that i
 
 --sweep makes short runs of three rates for each regime first and keeps the best by held-out error; without it the rates of an earlier sweep in --out are used.
 --costs measures seconds of a supervised frame by the length of the context, and seconds and memory of a dreamed frame.
+--windows RUN dreams the first flights with a finished run of `oniris_demo` and windows of 12, 3 and 1 frames.
 """
 import argparse, json, platform, time
 from pathlib import Path
@@ -17,6 +18,8 @@ from flights import CONTEXT, flights
 from oniris.codec.codec import Codec
 from oniris.core import write_atomic
 from oniris.data.clips import Clips
+from oniris.dream.dreamer import Dreamer
+from oniris.dream.run import load_run
 from oniris.evaluation.metrics import frame_psnr
 from oniris.frames import from_uint8
 from oniris.games.lander import MIRRORS, lander_found, lander_near, outside_psnr, position_error
@@ -82,12 +85,14 @@ def one_run(name, seed, data, steps, lr, widths, folder):
     out['exam'] = examined(r, data)
     return out
 
-def windows(r, data): # how much of its memory does a dream use?
-    out = {}
-    for window in (1,):
-        r.window = window
-        out[window] = {k: v for k, v in examined(r, data).items() if k in ('near', 'error', 'outside')}
-    r.window = 12
+@torch.no_grad()
+def windows(path, data, flown=16, tried=(12, 3, 1)):
+    "How much of its memory does a finished run's dream use? -> window -> metric -> flights, horizons"
+    run, real, out = load_run(path, 'cpu'), from_uint8(data.flights['frames'][:flown].numpy()), {}
+    for window in tried:
+        dreamer = Dreamer.from_run(run, window=window).reset(real[:, :CONTEXT], data.flights['actions'][:flown, :CONTEXT])
+        out[window] = marks(real, dreamer.rollout(data.flights['actions'][:flown, CONTEXT:]))
+        print(f'window {window}: near', [round(sum(v or 0 for v in col) / len(col), 2) for col in zip(*out[window]['near'])], flush=True)
     return out
 
 def baselines(data):
@@ -174,6 +179,7 @@ def main():
     p.add_argument('--only', nargs='+', default=list(RUNS), choices=list(RUNS))
     p.add_argument('--sweep', type=float, default=0., help='seconds of each short run')
     p.add_argument('--costs', action='store_true')
+    p.add_argument('--windows', default='', help='a finished run of oniris_demo')
     a = p.parse_args()
     torch.set_num_threads(1)
     data, out = Data(a.data, a.flights), Path(a.out)
@@ -184,6 +190,7 @@ def main():
     page.setdefault('baselines', baselines(data))
     print({k: f'{1e3 * v:.0f} ms' for k, v in page['step_seconds'].items()}, flush=True)
     if a.costs: page |= dict(training_costs=training_costs(data, a.widths), dreaming_costs=dreaming_costs(data, a.widths))
+    if a.windows: page['windows'] = windows(a.windows, data)
     if a.sweep:
         for name in a.only:
             if name in page['rates']: continue

@@ -223,10 +223,11 @@ def _of_first_version(page):
 _LANDER = Preset(net=NetSpec(model_channels=48, channel_mult=(1, 2, 4), video_attn=(2,)),
                  codec=CodecSpec(num_blocks=(2, 0), steps=5000),
                  train=TrainSpec(steps=9000, batch=4, precision='bfloat16', P_mean=(.8, 2.5)),
-                 context=ContextSpec(self_context=.25, project=True))
+                 context=ContextSpec(self_context=.25, project=True),
+                 sampler=SamplerSpec(sigma_min=3.))
 
 PRESETS = dict(
-    lander_cpu=Preset(),
+    lander_cpu=Preset(sampler=SamplerSpec(sigma_min=3.)),
     lander=_LANDER,
     lander_refine=_LANDER.change(
         begin='lander',
