@@ -14,7 +14,7 @@ from oniris.data.spaces import describe_space
 from oniris.diffusion.edm import Denoiser
 from oniris.dream.dreamer import Dreamer
 from oniris.dream.env import DreamEnv, DreamVectorEnv
-from oniris.dream.reward import RewardHead, RewardObjective, reward_error, describe_errors, train_reward, _new_head
+from oniris.dream.reward import RewardHead, RewardObjective, reward_error, describe_errors, train_reward, _new_head, Rewarded
 from oniris.dream.rollout import dream_again, free_running, oniris_dream, own_start, teacher_forced
 from oniris.dream.run import clip_context, export_run, load_run, save_run
 from oniris.nn.unet import UNet
@@ -245,17 +245,17 @@ def test_constant_rewards(tmp_path, pay):
 def test_scale_of_few_rewards():
     z, a = torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 2, 3)
     for rewards, done in ((torch.tensor([[0., 5.]]), torch.tensor([[False, False]])), (torch.tensor([[0., 5.]]), torch.tensor([[False, True]]))):
-        head = _new_head(z, a, rewards, done, 0)
+        head = _new_head(Rewarded(z, a, rewards, done), 0)
         assert head.scale == 1 and json.dumps(reward_error(head, z, a, rewards, done), allow_nan=False)
     with pytest.raises(ValueError, match='scale'): RewardHead(3, (8, 8), 3, scale=float('nan'))
 
 def test_parts_of_a_reward_batch_make_up_the_whole():
     g = torch.Generator().manual_seed(0)
     z, a = torch.randn(6, 5, 3, 8, 8, generator=g), torch.randn(6, 5, 3, generator=g)
-    clips = [dict(frames=z[i].numpy(), actions=a[i].numpy(), rewards=np.ones(5, np.float32), done=np.zeros(5, bool)) for i in range(6)]
+    clips = Rewarded(z, a, torch.ones(6, 5), torch.zeros(6, 5, dtype=torch.bool))
     head = RewardHead(3, (8, 8), 3)
-    for dreams in (None, [z, a, torch.ones(6, 5), torch.zeros(6, 5, dtype=torch.bool)]):
-        objective = RewardObjective(head, clips, dreams, 4, .3, .5, 0, 'cpu')
+    for dreams in (None, clips):
+        objective = RewardObjective(head, clips, dreams, 4, .3, .5, 0)
         for step in range(4):
             parts = [objective(step, microbatch=(i, 2))[0] for i in range(2)]
             assert torch.allclose(sum(parts) / 2, objective(step)[0], atol=1e-6)

@@ -362,8 +362,8 @@ class RewardObjective:
         which = torch.randint(len(data), (self.batch,), generator=g)[mine]
         sigma = (self.noise * torch.rand(self.batch, 1, 1, 1, 1, generator=g))[mine]
         given, _ = data.take(which)
-        own = torch.Generator(data.device).manual_seed(int(torch.randint(2**62, (), generator=g)) + i)
-        noise = torch.randn(given[0].shape, generator=own, device=data.device) * sigma.to(data.device)
+        own = torch.Generator(data.device).manual_seed(int(torch.randint(2**62, (), generator=g)))
+        noise = torch.randn(self.batch, *data.z.shape[1:], generator=own, device=data.device)[mine] * sigma.to(data.device)
         loss, logs = reward_loss(self.head, *given, noise=noise, ground=self.ground)
         return loss, logs | dict(dreamed=float(dreamed))
 
