@@ -15,14 +15,13 @@ Written for each run: PSNR of the held-out frames over all pixels, on the lander
 python bench/groups.py --kinds symmetric   trains these kinds again, with the steps of the file, and replaces their runs
 python bench/groups.py --costs             trains nothing: CPU seconds and bytes of each kind go into the file
 """
-import argparse, json, math, platform, tempfile, time, weakref
+import argparse, json, math, platform, sys, tempfile, time
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from oniris.codec.groupconv import GroupCausalConv
 from oniris.codec.vae import VAE
 from oniris.codec.vae_loss import VAELoss
@@ -31,6 +30,8 @@ from oniris.data.clips import Clips
 from oniris.data.record import record
 from oniris.frames import frame_psnr, from_uint8
 from oniris.training.train import cosine
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tests'))
+from counted_bytes import Bytes
 
 WIDTH, LENGTH, LR = 48, 8, 4e-3 # of the hidden layers; frames of a training clip; highest learning rate
 LEVELS = {1: ((1, 1), (4, 1)), 2: ((1, 2), (4, 1)), 4: ((1, 2, 2), (4, 1, 1))} # frames of a latent -> strides in time, in space, level by level
@@ -133,25 +134,6 @@ def run(kind, stride, width, seed, steps, frames, test):
     used = time.process_time() - start
     scores = judged(vae.eval(), test, LENGTH if kind == 'symmetric' else None)
     return dict(kind=kind, stride=stride, seed=seed, width=width, parameters=size(vae), steps=steps, cpu_seconds=round(used, 2), **scores)
-
-class Bytes(TorchDispatchMode):
-    "The most bytes of new storages that were alive at once"
-    def __init__(self):
-        super().__init__()
-        self.alive, self.now, self.most = {}, 0, 0
-
-    def free(self, key): self.now -= self.alive.pop(key)
-
-    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-        out = f(*args, **(kwargs or {}))
-        for t in out if isinstance(out, (tuple, list)) else [out]:
-            if not torch.is_tensor(t) or t.untyped_storage()._cdata in self.alive: continue
-            storage = t.untyped_storage()
-            self.alive[storage._cdata] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self.free, storage._cdata)
-        return out
 
 def peak(f):
     with Bytes() as count: f()

@@ -77,14 +77,13 @@ class Resident:
         self.z = torch.cat([seen(False), seen(True)])
         actions = torch.from_numpy(data['actions']).to(device)
         self.actions = torch.cat([actions, actions[:, list(order)]])
-        self.rewards, self.done = (torch.from_numpy(np.concatenate([data[k]]*2)).to(device) for k in ('rewards', 'done'))
         self.lengths = torch.from_numpy(np.concatenate([data['lengths']]*2)).to(device)
         self.size, self.channels, self.action_dim, self.cond_dim = tuple(self.z.shape[2:]), self.z.shape[1], actions.shape[-1], 0
         self.firsts = {}
     def __add__(self, other):
         import copy, torch
         both = copy.copy(self)
-        for k in ('z', 'actions', 'rewards', 'done', 'lengths'): setattr(both, k, torch.cat([getattr(self, k), getattr(other, k)]))
+        for k in ('z', 'actions', 'lengths'): setattr(both, k, torch.cat([getattr(self, k), getattr(other, k)]))
         both.firsts = {}
         return both
     def starts(self, length):
@@ -164,17 +163,6 @@ def objectives():
             return self.seen(step, cut(x), cut(past), cut(actions))
     return OnCard, Dreamed
 
-def held_out(world, loss, clips, preset, batches=6):
-    import torch
-    from oniris.core import generator
-    from oniris.training.loss import motion_weight
-    total = 0.
-    with torch.no_grad():
-        for k in range(batches):
-            x, actions, _ = clips.batch(0, k, min(16, preset.train.batch), preset.train.length)
-            total += loss(world, x, actions, generator=generator(0, k, 'held out'), weight=motion_weight(x))[1]['loss']
-    return total/batches
-
 def say(**what): print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in what.items()}), flush=True)
 
 def stage(name, objective, world, loss, preset, out, seconds, seed):
@@ -221,6 +209,7 @@ def main():
     from oniris.diffusion.edm import Denoiser
     from oniris.nn import attention
     from oniris.recipes.presets import find_preset, make_world, describe_cost
+    from oniris.recipes.train_world import held_out_loss
     from oniris.training.loss import LossNormalizer, TwoCopyLoss
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     torch.backends.cudnn.benchmark = True
@@ -256,10 +245,10 @@ def main():
                 ema.copy_to(world, best)
             def objective(world): return kind(world, losses[k], learn, preset, k, project=codec.project)
             ema, steps = stage(STAGES[k], objective, world, losses[k], preset, runs/str(k), left*part, k)
-            found = []
+            few, found = preset.change(train=dict(batch=min(16, a.batch))), []
             for i, std in enumerate(ema.stds):
                 model = keep(ema, world, i, a.out/f'{"one" if k == 0 else "two"}{i}')
-                found.append(held_out(model, losses[0], test, preset))
+                found.append(held_out_loss(model, losses[0], test, few, 6))
                 say(stage=STAGES[k], average=std, same_flights=found[-1], steps=steps)
             best = int(np.argmin(found))
     shutil.rmtree(scratch, ignore_errors=True)

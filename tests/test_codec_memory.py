@@ -1,32 +1,10 @@
 """Long videos through the published channel plans (24x and 96x, 256 by 256 pixels) in memory that does not grow. Run: pytest tests/test_codec_memory.py
 
 Every operation is counted on tensors that have shapes and no numbers (device meta), so the real networks run in seconds on a CPU."""
-import weakref
 import pytest, torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from counted_bytes import Bytes
 from oniris.codec.train_vae import CODECS
 from oniris.codec.vae import VAE
-
-class Bytes(TorchDispatchMode):
-    "Bytes of new storages that are alive, and the most there were since `begin`"
-    def __init__(self):
-        super().__init__()
-        self.alive, self.now, self.most = {}, 0, 0
-
-    def begin(self): self.most = self.now
-
-    def free(self, key): self.now -= self.alive.pop(key)
-
-    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-        out = f(*args, **(kwargs or {}))
-        for t in out if isinstance(out, (tuple, list)) else [out]:
-            if not torch.is_tensor(t) or t.untyped_storage()._cdata in self.alive: continue
-            storage = t.untyped_storage()
-            self.alive[storage._cdata] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self.free, storage._cdata)
-        return out
 
 @pytest.mark.parametrize('name', CODECS)
 def test_two_thousand_frames_take_the_memory_of_a_few(name):

@@ -136,5 +136,6 @@ def oniris_encode(
     clips = Clips(data)
     made = Clips(encode_clips(model, clips, out, order, chunk, overwrite))
     before, after = (c.frames * np.prod(c.size) * c.channels for c in (clips, made))
-    print(f'{made}\n{made.channels} channels; {before / after:.0f} times fewer numbers than the frames; codec {model.fingerprint()[:12]}…')
+    print(f'{made}\n{made.channels} channels; {before / after:.0f} times fewer numbers than the frames; '
+          f'codec {model.fingerprint()[:12]}…')
     print(f'now: oniris_train --data {out}')

@@ -6,12 +6,15 @@
 __all__ = ['memory', 'Step', 'write_graph', 'open_graph', 'run_graph', 'OnnxStep']
 
 # %% ../../nbs/62a_onnx.ipynb #8fc1908c
-import hashlib, json, logging, os, sys, warnings
+import hashlib, json, logging, sys, warnings
+from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
 from ..core import write_atomic
+from ..data.remote import cache_dir
+from .dreamer import _tensors
 from .graph import Eager, KnownLevels
 
 # %% ../../nbs/62a_onnx.ipynb #22632997
@@ -62,8 +65,7 @@ def _code(): # hash of the code that a step is made of
     return hashlib.sha256(b''.join(f.read_bytes() for f in files)).hexdigest()
 
 def _place(about): # the file of a graph that is made from this
-    home = Path(os.environ.get('ONIRIS_CACHE') or Path.home()/'.cache'/'oniris')
-    return home/'onnx'/f"{hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]}.onnx"
+    return cache_dir()/'onnx'/f"{hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]}.onnx"
 
 @torch.no_grad()
 def write_graph(
@@ -120,36 +122,30 @@ class OnnxStep(Eager):
         "As `Eager`, to the rounding of the kernels"
         slots = memory(dreamer.cache)
         args = start, context, action, dreamer.cond, *(getattr(*slot) for slot in slots)
-        z, *after = run_graph(self._session('step', Step(dreamer), args, dreamer), args)
+        z, *after = run_graph(self._session('step', partial(Step, dreamer), args, dreamer), args)
         for slot, v in zip(slots, after): getattr(*slot).copy_(v)
         dreamer.cache.frames += dreamer.block
         return z
 
     def show(self, dreamer, z):
         "Frames from latents"
-        if any(True for _ in _tensors_in(dreamer.decoding)): return super().show(dreamer, z)
-        return run_graph(self._session('decode', _Decode(dreamer.codec), (z,), dreamer), (z,))[0]
+        if _tensors(dreamer.decoding): return super().show(dreamer, z)
+        return run_graph(self._session('decode', partial(_Decode, dreamer.codec), (z,), dreamer), (z,))[0]
 
     def another(self):
         other = super().another()
         other.sessions = self.sessions
         return other
 
-    def _session(self, what, module, args, dreamer):
+    def _session(self, what, make, args, dreamer): # make() is the module, wanted only when it is written
         key = what, tuple(None if v is None else tuple(v.shape) for v in args)
         if key not in self.sessions:
             path = _place(dict(what=key, levels=self.levels.known, dreamer=_settings(dreamer), torch=torch.__version__, code=_code()))
             if not path.is_file():
                 print(f'writing {what} for ONNX Runtime, once: {path}', file=sys.stderr)
-                write_graph(module, args, path)
+                write_graph(make(), args, path)
             self.sessions[key] = open_graph(path)
         return self.sessions[key]
-
-def _tensors_in(x):
-    "All tensors of a thing made of lists, dicts and plain objects"
-    if torch.is_tensor(x): yield x
-    elif isinstance(x, (list, tuple)): yield from (v for u in x for v in _tensors_in(u))
-    else: yield from (v for u in (x if isinstance(x, dict) else getattr(x, '__dict__', {})).values() for v in _tensors_in(u))
 
 def _settings(dreamer): # all that a step depends on besides its inputs
     of = 'window', 'sinks', 'guidance', 'guidance_base', 'sigma_ctx', 'block'
