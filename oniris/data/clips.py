@@ -15,7 +15,8 @@ import numpy as np
 from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset
 from ..core import check_int, own_slice, seed_for
-from .dataset import DataError, NAMES, NUMBERS, RAGGED, _check_file, _layout, read_index
+from .dataset import NAMES
+from .index import _check_file, _layout, DataError, NUMBERS, RAGGED, read_index
 from .remote import dataset_path, fetch_shard, mirrored, open_shard
 from .spaces import check_actions
 from ..frames import from_uint8

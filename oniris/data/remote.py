@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from ..core import file_sha256, write_atomic
-from .dataset import DataError, _check_index
+from .index import _check_index, DataError
 
 # %% ../../nbs/31a_remote.ipynb #1008c8a4
 TRIES, WAIT, LONGEST = 6, .5, 30. # tries of one file; seconds after the first that failed, twice as many after the next; at most
