@@ -30,26 +30,6 @@ from .pool import in_order
 from .spaces import action_from, check_actions
 
 # %% ../../nbs/33_record.ipynb #2817d61f
-def _ask(what, call, *args, advice=''):
-    "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
-    try: return call(*args)
-    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
-
-def _reset(env, seed):
-    obs, _ = env.reset(seed=seed)
-    return obs
-
-def _step(env, move):
-    "A step, in the types that we keep: a reward that is None is 0, an end that is 0 or 1 is a bool."
-    obs, reward, terminated, truncated, _ = env.step(move)
-    return obs, _reward(reward), bool(terminated), bool(truncated)
-
-def _reward(r):
-    "A reward as a float: 0 for None, NaN for what is no single number."
-    if r is None: return 0.
-    try: return float(np.asarray(r, np.float64).reshape(()) if np.size(r) == 1 else np.nan)
-    except (TypeError, ValueError): return np.nan
-
 def play(
     env: gym.Env,  # from `make_env`
     seed: int,     # of the reset
@@ -69,6 +49,27 @@ def play(
             obs, r, terminated, truncated = _ask(f'step {i}', _step, env, action_from(env.action_space, action))
             reward, done, late = reward + (0 if ended else r), done or terminated, truncated and not ended
             if late or (terminated and not ended): break
+
+# %% ../../nbs/33_record.ipynb #f46ae08e
+def _ask(what, call, *args, advice=''):
+    "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
+    try: return call(*args)
+    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
+
+def _reset(env, seed):
+    obs, _ = env.reset(seed=seed)
+    return obs
+
+def _step(env, move):
+    "A step, in the types that we keep: a reward that is None is 0, an end that is 0 or 1 is a bool."
+    obs, reward, terminated, truncated, _ = env.step(move)
+    return obs, _reward(reward), bool(terminated), bool(truncated)
+
+def _reward(r):
+    "A reward as a float: 0 for None, NaN for what is no single number."
+    if r is None: return 0.
+    try: return float(np.asarray(r, np.float64).reshape(()) if np.size(r) == 1 else np.nan)
+    except (TypeError, ValueError): return np.nan
 
 # %% ../../nbs/33_record.ipynb #daf7c307
 LARGE = 1024 # numbers of an observation that are still a state; a larger one is a picture, and left to the renderer
