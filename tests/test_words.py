@@ -6,7 +6,7 @@ from PIL import Image
 from oniris.codec.codec import Codec
 from oniris.codec.vae import VAE
 from oniris.data.clips import Clips
-from oniris.data.videos import oniris_import
+from oniris.data.sources import oniris_import
 from oniris.diffusion.edm import Denoiser
 from oniris.dream.dreamer import Dreamer
 from oniris.dream.first import first_frames
