@@ -70,6 +70,7 @@ def find_policy(
     alone = 'random+held' if _expert(env) is None else 'mixed'
     return '+'.join(alone if p == 'auto' else p for p in parts)
 
+# %% ../../nbs/32b_policies.ipynb #f001c3de
 def policy_name(
     policy,  # as for `find_policy`
 ) -> str:
@@ -96,6 +97,7 @@ def known_policy(
         return 'random'
     return policy
 
+# %% ../../nbs/32b_policies.ipynb #2d7b1d19
 def make_policy(
     policy,                    # as for `find_policy`
     env: gym.Env,              # what it plays

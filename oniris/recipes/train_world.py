@@ -19,7 +19,8 @@ from ..codec.latents import check_codec, encode_clips
 from ..codec.train_vae import train_vae
 from ..core import command, generator
 from ..data.clips import Clips
-from ..data.dataset import DataError, Writer
+from ..data.dataset import Writer
+from ..data.index import DataError
 from ..diffusion.edm import Denoiser
 from ..dream.rollout import dream_again, side_by_side
 from ..dream.run import load_run, Run, save_run
