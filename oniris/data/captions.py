@@ -200,14 +200,17 @@ def read_beside(
     actions=None,       # a file of actions, if it is not actions.jsonl
     text: str=None,     # a caption for all films
     label: str=None,    # a label for all films
+    said=None,          # a file of captions, if it is not captions.jsonl
 ) -> Beside:
     "Read actions and descriptions. Raises ValueError for a line that makes no sense, and if there is more than one source of vectors."
-    folder, space, said, lines = Path(folder), None, None, {}
+    folder, space, acted, lines = Path(folder), None, None, {}
     if actions is None and (folder/'actions.jsonl').is_file(): actions = folder/'actions.jsonl'
-    if actions is not None: space, said = read_actions(actions, films)
-    if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
+    if actions is not None: space, acted = read_actions(actions, films)
+    if said is not None and not Path(said).is_file(): raise FileNotFoundError(f'{said}: no such file of captions')
+    if said is None and (folder/'captions.jsonl').is_file(): said = folder/'captions.jsonl'
+    if said is not None: _, lines = read_lines(said)
     captions, label, cond = _captions(folder, films, lines, text), _labels(films, lines, labels, label), _vectors(lines)
-    about = dict(unused_lines=len({*lines, *(said or {})} - set(films)))
+    about = dict(unused_lines=len({*lines, *(acted or {})} - set(films)))
     if sum(map(bool, (cond, label, embed))) > 1:
         raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
     if label:
@@ -217,8 +220,8 @@ def read_beside(
         if not captions: raise ValueError('there is no caption to embed: expected captions.jsonl, .txt files, or one text for all')
         cond, about['text'] = _embedded(captions, embed), embedder_name(embed)
     width = spaces.flatdim(space_from(space)) if space else 0
-    if said and not space: width = len(action_vectors(next(iter(said.values())).get('actions'))[0])
-    return Beside(space, int(width), said, captions or None, cond or None, about)
+    if acted and not space: width = len(action_vectors(next(iter(acted.values())).get('actions'))[0])
+    return Beside(space, int(width), acted, captions or None, cond or None, about)
 
 # %% ../../nbs/35_captions.ipynb #a160e308
 def embed_captions(
