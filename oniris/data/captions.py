@@ -101,6 +101,7 @@ def number_rows(
         raise ValueError(f'{file}: expected a row of numbers for every frame, got {v.dtype} {v.shape}')
     return v
 
+# %% ../../nbs/35_captions.ipynb #f2d44320
 def read_actions(
     file,        # .jsonl with a line for each film; .npy or .csv with a row for each frame of an only film
     films: list, # names of the films
@@ -152,6 +153,7 @@ def _captions(folder, films, lines, text):
         if not isinstance(v, str) or '\0' in v: raise ValueError(f'caption of {k}: expected a text, got {v!r}')
     return found
 
+# %% ../../nbs/35_captions.ipynb #fffc4437
 def _labels(films, lines, labels, label):
     "film -> label: the folder it lies in, its line in captions.jsonl, or one for all."
     if label is not None: return dict.fromkeys(films, str(label))
@@ -160,6 +162,7 @@ def _labels(films, lines, labels, label):
         if '/' not in k: raise ValueError(f'labels: {k} lies in no folder of its own')
     return {k: Path(k).parent.name for k in films}
 
+# %% ../../nbs/35_captions.ipynb #04e14997
 def _vectors(lines):
     "film -> vector, from captions.jsonl."
     found = {}
@@ -173,6 +176,7 @@ def _vectors(lines):
     if len(widths) > 1: raise ValueError(f'embeddings: expected vectors of one width, got {sorted(widths)}')
     return found
 
+# %% ../../nbs/35_captions.ipynb #cff76d3d
 def _embedded(captions, embed, batch=32):
     "key -> vector of its text; every text is embedded once."
     encode = text_encoder(embed) if isinstance(embed, str) else embed
@@ -274,6 +278,7 @@ def save_clips(
             writer.add(np.broadcast_to(frames[i], (t, h, w, 3)), episode=i, **{k: v[i] for k, v in said.items()})
     return Path(path)
 
+# %% ../../nbs/35_captions.ipynb #bef0b19a
 def _cond_of(n, cond, captions, embed, about):
     "Vectors (n e) or None, and what is to be remembered of them."
     if embed is not None:
