@@ -14,7 +14,7 @@ from oniris.data.policies import own_heuristic
 from oniris.data.record import play
 from oniris.data.spaces import action_vector
 from oniris.frames import from_uint8
-from oniris.games.lander import REAL, lander_position, lander_status, seen
+from oniris.games.lander import NONE, REAL, lander_position, lander_status, seen
 
 CONTEXT, FLIES, LATEST, SKIP = 8, 32, 24, 3
 ENV = 'LunarLander-v3'
@@ -71,6 +71,49 @@ def flights(number, size=32, folder='runs/regimes'):
         print(f'{number} of {e} episodes are in the air and in view for {FLIES} frames after {CONTEXT}', flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **dict(zip(('frames', 'actions', 'status', 'episodes'), (np.stack(v) for v in zip(*found)))))
+    with np.load(path) as z: return {k: torch.from_numpy(z[k]) for k in z.files}
+
+# ---- landers that leave the picture above, and come back: is there a dreamed one where there is none?
+def up_and_back(env, heuristic):
+    "A player: down to three quarters of the height, up with the main engine until out of sight, and back"
+    stage = 0
+    def choose(obs):
+        nonlocal stage
+        y, angle = obs[1], obs[4]
+        stage = max(stage, 1 if y < 1.1 else 0)
+        if stage == 1 and y > 1.36: stage = 2
+        if stage == 0: return heuristic(env, obs)
+        if stage == 2: return 0
+        return 2 if abs(angle) < .15 else 3 if angle > 0 else 1
+    return choose
+
+def departure(e, size, gone=6, ahead=24):
+    "Frames and actions of episode `e` from ten frames before the lander is gone; None if it is not gone for `gone` frames of `ahead`"
+    env = make_env(ENV)
+    choose, out = up_and_back(env, own_heuristic(env)), []
+    with closing(env):
+        act = lambda i, obs: action_vector(env.action_space, choose(obs))
+        for frame, action, _, _, done in islice(play(env, seed_for(78, e, 'regimes') % 2**31, act, size, SKIP), 96):
+            if done: break
+            out.append((frame, action))
+    frames, actions = (np.stack(v) for v in zip(*out))
+    score = lander_position(from_uint8(frames))[1].numpy()
+    came = int((score > REAL).argmax()) # it begins half out of sight
+    first = came + int((score[came:] < NONE).argmax()) - CONTEXT - 2
+    part = slice(first, first + CONTEXT + ahead)
+    if first < 0 or len(frames) < part.stop or score[first + CONTEXT - 1] < REAL: return None
+    return (frames[part], actions[part]) if (score[part][CONTEXT:] < NONE).sum() >= gone else None
+
+def departures(number, size=32, folder='runs/regimes'):
+    "frames uint8 (b t h w 3), actions (b t a): recorded once"
+    path = Path(folder) / f'departures-{size}-{number}.npz'
+    if not path.exists():
+        found, e = [], 0
+        while len(found) < number:
+            if (one := departure(e, size)) is not None: found.append(one)
+            e += 1
+        print(f'{number} of {e} landers leave the picture', flush=True)
+        np.savez_compressed(path, **dict(zip(('frames', 'actions'), (np.stack(v) for v in zip(*found)))))
     with np.load(path) as z: return {k: torch.from_numpy(z[k]) for k in z.files}
 
 if __name__ == '__main__': print({k: tuple(v.shape) for k, v in flights(48).items()})

@@ -73,7 +73,7 @@ KINDS = {'group': GroupCausalConv, 'group wide': GroupCausalConv, 'causal': Caus
 def make(kind, stride, width, seed=0):
     times, spaces = LEVELS[stride]
     torch.manual_seed(seed)
-    with patch('oniris.codec.vae.GroupCausalConv', KINDS[kind]):
+    with patch('oniris.codec.blocks.GroupCausalConv', KINDS[kind]):
         return VAE((3, *[width] * (len(times) - 1), 8), times, spaces, 1)
 
 def size(vae): return sum(p.numel() for p in vae.parameters())

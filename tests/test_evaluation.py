@@ -5,9 +5,10 @@ import numpy as np, pytest, torch
 from oniris.data.dataset import Writer
 from oniris.diffusion.edm import Denoiser
 from oniris.dream.run import Run
-from oniris.evaluation.benchmark import fair_start, held_out, make_benchmark, resimulate
+from oniris.evaluation.benchmark import fair_start, held_out, make_benchmark
 from oniris.evaluation.evaluate import evaluate, report_table
 from oniris.evaluation.metrics import bootstrap, ratio, summary, wilson
+from oniris.evaluation.questions import resimulate
 from oniris.nn.unet import UNet
 from oniris.games.lander import lander_in_view, lander_status
 

@@ -15,9 +15,10 @@ import numpy as np
 from ..core import check_int, command, write_atomic
 from ..dream.dreamer import Dreamer
 from ..dream.run import load_run
-from .benchmark import (action_response, AT, Benchmark, curve, dream, false_landers, fidelity, frechet_by_span,
-    LISTENS, long_rollout_drift, make_benchmark, PLAYERS, redrawn, resimulate, shuffled, SPANS)
+from .benchmark import Benchmark, make_benchmark, PLAYERS
 from .metrics import fit_states, HORIZONS, NAMES, STATISTICS
+from .questions import (action_response, AT, curve, dream, false_landers, fidelity, frechet_by_span, LISTENS,
+    long_rollout_drift, redrawn, resimulate, shuffled, SPANS)
 from ..frames import figure_png, frame_grid, from_uint8, plot_style
 
 # %% ../../nbs/72_evaluate.ipynb #64040547

@@ -73,6 +73,7 @@ def lander_window(
     window = (away(xy[..., 1], h) < .08)[..., :, None] & (away(xy[..., 0], w) < .07)[..., None, :]
     return window & seen(score)[..., None, None]
 
+# %% ../../nbs/37_lander.ipynb #9196be1b
 def lander_psnr(
     real: Tensor,  # (b t 3 h w) in [-1, 1]
     guess: Tensor, # the same shape
@@ -123,6 +124,7 @@ def lander_false(real: Tensor, guess: Tensor) -> Tensor:
     "Does the detector see a lander where there is none?"
     return torch.where(lander_position(real)[1] < NONE, seen(lander_position(guess)[1]).float(), torch.nan)
 
+# %% ../../nbs/37_lander.ipynb #1ba89e7d
 LANDER = dict(near=lander_near, found=lander_found, false=lander_false, error=position_error, outside=outside_psnr, lander=lander_psnr)
 STATUS = 'flying', 'landed', 'over'
 

@@ -86,14 +86,20 @@ def gate(self:CausalConv,
 
 # %% ../../nbs/24_conv.ipynb #83072bbe
 @patch
+def each_tap(self:CausalConv,
+             x: Tensor, # `b s t c h w`
+            ) -> Tensor: # `taps b s t h w c`: one convolution of each frame, an output for each tap
+    w, (b, s) = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype), x.shape[:2]
+    y = F.conv2d(x.flatten(0, 2), w, padding=w.shape[-1] // 2)
+    return rearrange(y, '(b s t) (j o) h w -> j b s t h w o', b=b, s=s, j=self.taps)
+
+@patch
 def taps_of(self:CausalConv,
                   x: Tensor,        # `b s t c h w`: clean frames; with s = 2 noised ones as well, which speak within their block
                   length: int,      # outputs wanted, counted from the first frame
                  ) -> Tensor:       # `b s length h w c`
     "Each frame is convolved once into one output per tap; tap j of frame i belongs to frame i + j + 1"
-    w, (b, s, t) = rearrange(self.past.scaled_weight(), 'o (j i) k l -> (j o) i k l', j=self.taps).to(x.dtype), x.shape[:3]
-    y = F.conv2d(x.flatten(0, 2), w, padding=w.shape[-1] // 2)
-    y = list(rearrange(y, '(b s t) (j o) h w -> j b s t h w o', b=b, s=s, j=self.taps))
+    (s, t), y = x.shape[1:3], list(self.each_tap(x))
     if s == 2: # what reaches beyond the block is said by the clean frame
         frame = torch.arange(t, device=x.device)[:, None, None, None]
         inside = [frame // self.block == (frame + j + 1) // self.block for j in range(self.taps)]
@@ -109,7 +115,13 @@ def look_back(self:CausalConv,
               state: ConvState = None, # frames before them
              ) -> Tensor:              # `b 1 t c h w`, or `b 2 t c h w` if copies differ: what the past says to each frame
     keep, t = state is not None and state.writing, x.shape[2]
-    if t == 1 and not keep: return state.ahead[:, None, :1].movedim(-1, -3) # one frame is read: all has been said already
+    if t == 1 and state is not None: # one frame: all has been said to it already, and what it says itself joins what waits
+        now = state.ahead[:, None, :1].movedim(-1, -3)
+        if keep:
+            now = now.clone() # its place is written to
+            said = self.each_tap(x)[:, :, 0, 0].movedim(0, 1)
+            state.write(torch.cat([said[:, :-1] + state.ahead[:, 1:], said[:, -1:]], 1), 1)
+        return now
     x = x if self.block > 1 else x[:, :1]
     total = self.taps_of(x if keep else x[:, :, :-1], t + self.taps * keep) # the last frame speaks only to frames to come
     if state is not None: total[:, 0, :self.taps] += state.ahead[:, :total.shape[2]]

@@ -16,7 +16,7 @@ from ..data.record import record
 from ..dream.dreamer import Dreamer
 from ..dream.rollout import dream_again, find_player, free_running
 from ..dream.run import Context, load_run, Run
-from ..evaluation.benchmark import reconstruct
+from ..evaluation.questions import reconstruct
 from ..evaluation.metrics import by_horizon, horizon_table
 from ..frames import frame_psnr, plot_style, save_gif
 from ..games.lander import lander_found, position_error

@@ -113,9 +113,13 @@ class WorldObjective:
         past = predicted_past(self.world, self.far, x, dict(actions=actions, cond=cond), draws, self.project, microbatch, rows)
         return torch.where(mine.to(x.device)[:, None, None, None, None], past, x)
 
+    def weight(self, past, step, microbatch): # (b t c h w) -> (b t 1 h w)
+        "Of each place in the loss: more where the past has moved. For others, a subclass."
+        return motion_weight(past)
+
     def __call__(self, step, microbatch=(0, 1)):
         x, actions, cond = self.given(self.batch(step, microbatch), step, microbatch)
         past = self.past(x, actions, cond, step, microbatch)
         loss, logs = self.loss(self.world, x, actions, cond, generator=self.draw(step, 'loss'), microbatch=microbatch,
-                               past=past, weight=motion_weight(past))
+                               past=past, weight=self.weight(past, step, microbatch))
         return loss, logs | dict(frames=x.shape[0] * x.shape[1], images=float(x.shape[1] == 1))

@@ -12,7 +12,6 @@ from ..core import seed_for
 from ..diffusion.sampler import karras_sigmas
 from ..nn.mp import bake
 from .objective import network_inputs, WorldObjective
-from ..training.loss import motion_weight
 
 # %% ../../nbs/91a_regenerate.ipynb #bd417172
 @torch.no_grad()
@@ -54,7 +53,8 @@ def regenerate(
 # %% ../../nbs/91a_regenerate.ipynb #18decd03
 class RegeneratedPast(WorldObjective):
     "`WorldObjective` whose pasts are dreamed: `context.regenerate` clips at a time, trained on for `every` steps."
-    every = 16  # steps that a pool serves
+    every = 16        # steps that a pool serves
+    levels = .7, 12.  # of `regenerate`
 
     def pool(self,
         p,  # number of the pool
@@ -65,7 +65,7 @@ class RegeneratedPast(WorldObjective):
         size, device = self.context.regenerate, next(self.world.parameters()).device
         batch = self.clips.batch(seed_for(self.seed, 0, 'pool') % 2**31, p, size)
         x, actions, cond = network_inputs(self.clips, batch, device)
-        past = regenerate(bake(self.world).eval(), x, actions, self.window, draw, self.project, cond=cond)
+        past = regenerate(bake(self.world).eval(), x, actions, self.window, draw, self.project, levels=self.levels, cond=cond)
         keep = torch.rand(len(x), generator=draw('self-context')) < self.context.self_context
         past = torch.where(keep.to(x.device)[:, None, None, None, None], past, x)
         n = self.every*self.train.batch
@@ -92,5 +92,5 @@ class RegeneratedPast(WorldObjective):
         if actions is not None: actions = actions*keep[0].view(-1, 1, 1)
         if cond is not None: cond = cond*keep[1].view(-1, *(1,)*(cond.ndim - 1))
         loss, logs = self.loss(self.world, x, actions, cond, generator=self.draw(step, 'loss'), microbatch=microbatch,
-                               past=past, weight=motion_weight(past))
+                               past=past, weight=self.weight(past, step, microbatch))
         return loss, logs | dict(frames=x.shape[0]*x.shape[1], off=float((past - x).square().mean().sqrt()))
