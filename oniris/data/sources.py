@@ -102,6 +102,7 @@ def oniris_import(
     labels: bool=False,    # the folder that a film lies in is its label
     embed: str=None,       # makes vectors of the captions: words, or an encoder of the Hugging Face hub
     actions: str=None,     # a file of actions (.jsonl; .npy or .csv for one film), if not actions.jsonl beside the films
+    captions: str=None,    # a file of captions (.jsonl), if not captions.jsonl beside the films
     text: str=None,        # a caption for all films
     label: str=None,       # a label for all films
     lag: int=1,            # Counter-Strike: frames from a button's picture to the one it led to

@@ -216,6 +216,7 @@ def import_videos(
     labels: bool=False,  # is the folder that a film lies in its label?
     embed=None,          # makes vectors of captions: a model's name, 'words', or a function texts -> (n e)
     actions=None,        # a file of actions, if it is not actions.jsonl beside the films
+    captions=None,       # a file of captions (.jsonl), if it is not captions.jsonl beside the films
     text: str=None,      # a caption for all films
     label: str=None,     # a label for all films
     lag: int=1,          # Counter-Strike: frames from a button's picture to the one it led to
@@ -232,7 +233,7 @@ def import_videos(
     workers = check_int(workers, 'workers', 1)
     folder, films, other = find_films(source)
     _check_place(source, path)
-    beside = read_beside(folder, films, labels, embed, actions, text, label)
+    beside = read_beside(folder, films, labels, embed, actions, text, label, captions)
     beside = _with_space(beside, [film_kind(folder/k) for k in films], merge, lag)
     hashes = {k: film_sha256(folder/k) for k in tqdm(films, desc='hashing', unit='film', disable=not progress)}
     about = _about(hashes, beside, asked, other, seed)
