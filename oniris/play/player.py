@@ -55,6 +55,7 @@ class LiveGame:
 
     def close(self): self.env.close()
 
+# %% ../../nbs/76_player.ipynb #689d2905
 class SimulatorTwin(LiveGame):
     "The simulator at the frame that a dream goes on from, then led by the same actions"
     def __init__(self,
@@ -341,50 +342,61 @@ class Player(PlayerBase):
         self.reset(start)
         if compare: self.compare(True)
 
-    def _make(self, action):
-        held = None if action is None else torch.from_numpy(action).expand(1, self.dreamer.stride, -1)
-        video = self.dreamer.step(held)
-        if action is not None: self.referee.look(self.dreamer, action)
-        return to_uint8(video)[0]
+# %% ../../nbs/76_player.ipynb #091ef202
+@patch
+def _make(self: Player, action):
+    held = None if action is None else torch.from_numpy(action).expand(1, self.dreamer.stride, -1)
+    video = self.dreamer.step(held)
+    if action is not None: self.referee.look(self.dreamer, action)
+    return to_uint8(video)[0]
 
-    def _shown(self):
-        if self.game: self.game.step(self.action)
+@patch
+def _shown(self: Player):
+    if self.game: self.game.step(self.action)
 
-    def pictures(self): return [self.picture] + ([self.game.picture] if self.game else [])
+@patch
+def pictures(self: Player): return [self.picture] + ([self.game.picture] if self.game else [])
 
-    def set_steps(self, value):
-        settings = self.settings | dict(steps=_number('evaluations', value, 1, 1000, int))
-        self.dreamer = Dreamer.from_run(self.run, **settings).load_state_dict(self.dreamer.state_dict()) # the dream goes on
-        self.settings = settings
-        return [self.state()]
+# %% ../../nbs/76_player.ipynb #22552da5
+@patch
+def reset(self: Player, start=None): # the next one if not given
+    n = len(self.run.starts['frames'])
+    start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
+    frames, actions, cond = self.run.start(start)
+    if not self.acts: actions = None
+    if not self.run.denoiser.net.config.get('cond_dim'): cond = None
+    game = SimulatorTwin(self.run, start) if self.game else None
+    self.dreamer.reset(frames, actions, cond, seed=[seed_for(self.seed, self.begun, 'play')])
+    self.referee.begin(frames, actions)
+    self._swap(game)
+    return self._begin(start, self.run.starts['frames'][start, -1])
 
-    def reset(self, start=None): # the next one if not given
-        n = len(self.run.starts['frames'])
-        start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        frames, actions, cond = self.run.start(start)
-        if not self.acts: actions = None
-        if not self.run.denoiser.net.config.get('cond_dim'): cond = None
-        game = SimulatorTwin(self.run, start) if self.game else None
-        self.dreamer.reset(frames, actions, cond, seed=[seed_for(self.seed, self.begun, 'play')])
-        self.referee.begin(frames, actions)
-        self._swap(game)
-        return self._begin(start, self.run.starts['frames'][start, -1])
+@patch
+def set_steps(self: Player, value):
+    settings = self.settings | dict(steps=_number('evaluations', value, 1, 1000, int))
+    self.dreamer = Dreamer.from_run(self.run, **settings).load_state_dict(self.dreamer.state_dict()) # the dream goes on
+    self.settings = settings
+    return [self.state()]
 
-    def compare(self, on):
-        if on and not self.acts: raise ValueError('the dream takes no actions that the game could take too')
-        self._swap(SimulatorTwin(self.run, self.start, self.actions) if on else None)
-        return [self.state(pictures=True)]
+@patch
+def compare(self: Player, on):
+    if on and not self.acts: raise ValueError('the dream takes no actions that the game could take too')
+    self._swap(SimulatorTwin(self.run, self.start, self.actions) if on else None)
+    return [self.state(pictures=True)]
 
-    def _swap(self, game):
-        if self.game: self.game.close()
-        self.game = game
+@patch
+def _swap(self: Player, game):
+    if self.game: self.game.close()
+    self.game = game
 
-    def _state(self):
-        over = bool(self.game and self.game.over)
-        return dict(ended=self.referee.says, steps=self.dreamer.steps, compare=self.game is not None, over=over)
+# %% ../../nbs/76_player.ipynb #5e528af0
+@patch
+def _state(self: Player):
+    over = bool(self.game and self.game.over)
+    return dict(ended=self.referee.says, steps=self.dreamer.steps, compare=self.game is not None, over=over)
 
-    def _about(self):
-        own = dict(title='the dream', starts=len(self.run.starts['frames']), game=self.acts and 'env_id' in self.run.about,
-                   device=str(self.dreamer.device))
-        return own, frame_grid(self.run.starts['frames'][self.start], nrow=self.run.context)
-
+@patch
+def _about(self: Player):
+    own = dict(title='the dream', starts=len(self.run.starts['frames']), game=self.acts and 'env_id' in self.run.about,
+               device=str(self.dreamer.device))
+    return own, frame_grid(self.run.starts['frames'][self.start], nrow=self.run.context)
