@@ -1,6 +1,6 @@
 """A world that keeps a tilt, the head that reads its dreams, and an agent that learned in them, on one GPU in six minutes:
 
-    python bench/tilted.py BUNDLE OUT [--world 150] [--agent 120] [--rehearse]
+    python bench/tilted.py BUNDLE OUT [--world 150] [--given WORLD.safetensors] [--agent 120] [--rehearse]
 
 BUNDLE holds train.npz and test.npz (clips of frames, actions, states, rewards, done, and `kind`: 0 flown, 1 thrown in at any tilt, 2 beginnings) and
 `head`, whose eyes are kept. The shipped world loses a quarter of a tilt with every dreamed frame, for no recorded pilot tilted much and a
@@ -21,6 +21,7 @@ except ImportError: sys.modules['h5py'] = mock.MagicMock() # nor is a dataset re
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from oniris.agents.actor_critic import Learning, train_agent
 from oniris.core import generator
 from oniris.dream.imagine import LatentDreamer
@@ -151,7 +152,8 @@ def errors_of(run, head, held, kind):
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument('bundle', type=Path); ask.add_argument('out', type=Path); ask.add_argument('--world', type=float, default=150.)
+    ask.add_argument('bundle', type=Path); ask.add_argument('out', type=Path); ask.add_argument('--world', type=float, default=150., help='seconds; 0: as it is')
+    ask.add_argument('--given', help='weights of a world to begin with'); ask.add_argument('--headsteps', type=int, default=6000)
     ask.add_argument('--agent', type=float, default=120.); ask.add_argument('--horizon', type=int, default=14); ask.add_argument('--rehearse', action='store_true')
     a = ask.parse_args()
     at, small = 'cuda' if torch.cuda.is_available() else 'cpu', a.rehearse
@@ -161,21 +163,29 @@ def main():
         with torch.no_grad(): (real, kind), (held, sort) = (read(a.bundle / f'{n}.npz', run, at, n == 'train', 9 if small else 1) for n in (('test',) * 2 if small else ('train', 'test')))
         head = RewardHead.from_pretrained(a.bundle / 'head').to(at)
         say(device=at, clips=len(real), held=len(held))
-        tilts(run, head, held, 'before')
-        train_world(run, real, kind, a.world, 2 if small else 48, 8 if small else 16, 6e-3, at)
-        run.denoiser.save_pretrained(a.out / 'world', half=True)
-        tilts(run, head, held, 'after, old head')
-        train_time(head, real, dream(run, real), 4 if small else 6000)
+        tilts(run, head, held, 'shipped world')
+        if a.given:
+            run.denoiser.load_state_dict({k: v.float() for k, v in load_file(a.given).items()})
+            tilts(run, head, held, 'given world')
+        if a.world:
+            train_world(run, real, kind, a.world, 2 if small else 48, 8 if small else 16, 6e-3, at)
+            run.denoiser.save_pretrained(a.out / 'world', half=True)
+            tilts(run, head, held, 'trained world')
+        train_time(head, real, dream(run, real), 4 if small else a.headsteps)
         head.eval().requires_grad_(False).save_pretrained(a.out / 'reward')
-        tilts(run, head, held, 'after, new head')
+        tilts(run, head, held, 'new head')
         say(errors=errors_of(run, head, held, sort))
         (a.out / 'log.json').write_text(json.dumps(LOG))
         far = (real.states[..., 0].abs() > .95) | (real.states[..., 1] > 1.6)
         starts = Rewarded(real.z, real.actions, real.rewards, real.done | far, real.states) # dreams begin where something is in sight
+        known, saved = [], [time.monotonic()]
         def watch(step, logs):
+            if time.monotonic() - saved[0] > 15:
+                known[0].save_pretrained(a.out / 'policy')
+                saved[0] = time.monotonic()
             if 'paid' in logs and (small or step % (how.steps * 5) < 2): say(agent=step, **{k: round(float(logs[k]), 3) for k in ('paid', 'value', 'ended', 'ended_well', 'explained', 'entropy')})
         how = Learning(dreams=4, horizon=3, epochs=1, parts=2) if small else Learning(dreams=2048, horizon=a.horizon, epochs=4, parts=8)
-        policy = train_agent(run, starts, Path(tempfile.mkdtemp()), 4 if small else 10**6, head=head, how=how, minutes=a.agent / 60, watch=watch, bar=False,
+        policy = train_agent(run, starts, Path(tempfile.mkdtemp()), 4 if small else 10**6, head=head, how=how, minutes=a.agent / 60, watch=watch, bar=False, began=known.append,
                              every=10**6, dreamer=dict(graph=False))
         policy.save_pretrained(a.out / 'policy')
         (a.out / 'log.json').write_text(json.dumps(LOG))
