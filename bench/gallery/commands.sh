@@ -1,6 +1,6 @@
 #!/bin/bash
 # The two games of 98a_gallery, from nothing to a film: `cd bench/gallery; bash commands.sh cars` or `doors`. Started again, each goes on where it stopped.
-# About 20 minutes of one core each; racer.py and seeker.py are found because they lie in the directory you stand in.
+# Ten to fifteen minutes of one core each; racer.py and seeker.py are found because they lie in the directory you stand in.
 set -e
 case $1 in
 cars)
