@@ -19,7 +19,6 @@ from oniris.codec.codec import Codec
 from oniris.core import write_atomic
 from oniris.data.clips import Clips
 from oniris.dream.dreamer import Dreamer
-from oniris.evaluation.benchmark import LISTENS
 from oniris.evaluation.metrics import frame_psnr
 from oniris.frames import from_uint8
 from oniris.games.lander import lander_false, lander_near, outside_psnr, position_error
@@ -32,7 +31,7 @@ from oniris.training.train import cosine
 
 HORIZONS = 1, 4, 8, 16, 24
 ASKED = dict(near=(lander_near, 0), error=(position_error, 1), outside=(outside_psnr, 1), psnr=(frame_psnr, 1)) # metric, decimals
-WIDTH, SEEDS = 32, 3
+WIDTH, SEEDS, LISTENS = 32, 3, 16 # LISTENS: frames over which the response to actions is measured
 
 def adamw(world): return torch.optim.AdamW(world.parameters(), betas=(.9, .99), weight_decay=0.)
 
@@ -80,6 +79,7 @@ VARIANTS = {
     'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
     # the model's own past
     'no own past': Variant('own past', dict(context=dict(self_context=0.))),
+    'real past': Variant('own past', dict(context=dict(self_context=0., sigma_ctx=.003)), dream=dict(sigma_ctx=.0025)),
     'predicted, projected': Variant('own past', dict(context=dict(project=True))),
     'dreamed from .7 to 12': regenerated(.7, 12.),
     'dreamed from .4 to 3': regenerated(.4, 3.),
