@@ -1,12 +1,12 @@
 """Which parts of the recipe earn their keep? One change of the demo's preset at a time, at equal processor seconds, three seeds each.
 
-    python bench/experiments.py [--seconds 34] [--minutes 14] [--only NAME ...] [--data runs/regimes] [--out bench/results/experiments.json]
+    python bench/experiments.py [--seconds 30] [--minutes 14] [--only NAME ...] [--data runs/regimes] [--out bench/results/experiments.json]
 
 The base is the preset `lander_cpu` at half of its width: its own objective and loss, on the demo's recording and codec (bench/regimes.py makes them). VARIANTS names the
 changes. `step_seconds` is the mean of sixteen steps of every variant, measured in turns, so that all get the same seconds of a machine at rest. A trained world is
 examined on 32 flights that begin in mid-air, on the same flights with the actions of another one, and on 16 flights whose lander leaves the picture (bench/flights.py).
-Seed by seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be compared in pairs.
-Results are written after every run; what is there is not made again. --minutes ends a session between two runs. One thread.
+Of one seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be compared in pairs.
+Results are written after every run; what is there is not made again. --minutes (of the processor) ends a session between two runs. One thread.
 """
 import argparse, json, platform, time, warnings
 from dataclasses import dataclass, field, replace
@@ -218,8 +218,8 @@ def line(r):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--seconds', type=float, default=34., help='of training, each run')
-    p.add_argument('--minutes', type=float, default=1e9, help='begin no run after so many')
+    p.add_argument('--seconds', type=float, default=30., help='of training, each run')
+    p.add_argument('--minutes', type=float, default=1e9, help='of the processor: begin no run after so many')
     p.add_argument('--only', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
     p.add_argument('--seeds', type=int, nargs='+', default=list(range(SEEDS)))
     p.add_argument('--data', default='runs/regimes')
@@ -227,7 +227,7 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
-    began, data, out, weights = time.monotonic(), Data(a.data), Path(a.out), Path(a.data) / 'experiments'
+    data, out, weights = Data(a.data), Path(a.out), Path(a.data) / 'experiments'
     page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.machine(), data=data.hash, seconds=a.seconds, width=WIDTH,
         context=CONTEXT, horizons=HORIZONS, flights=len(data.flights['frames']), baselines=baselines(data), step_seconds={}, runs=[])
     def write():
@@ -243,14 +243,13 @@ def main():
         page['step_seconds'] |= {n: found[n] * scale for n in new}
         print({n: f'{1e3 * v:.0f} ms' for n, v in found.items()}, f'times {scale:.2f}', flush=True)
         write()
-    for seed in a.seeds:
-        for name in a.only:
-            if any((r['name'], r['seed']) == (name, seed) for r in page['runs']): continue
-            if VARIANTS[name].weights and not (weights / f'base-{seed}.pt').exists(): continue
-            if time.monotonic() - began > 60 * a.minutes: return
-            page['runs'].append(r := one_run(name, seed, data, a.seconds, page['step_seconds'].get(name), weights))
-            page['families'] = {n: v.family for n, v in VARIANTS.items()}
-            write()
-            print(line(r), flush=True)
+    for name, seed in ((n, s) for n in a.only for s in a.seeds):
+        if any((r['name'], r['seed']) == (name, seed) for r in page['runs']): continue
+        if VARIANTS[name].weights and not (weights / f'base-{seed}.pt').exists(): continue
+        if time.process_time() > 60 * a.minutes: return
+        page['runs'].append(r := one_run(name, seed, data, a.seconds, page['step_seconds'].get(name), weights))
+        page['families'] = {n: v.family for n, v in VARIANTS.items()}
+        write()
+        print(line(r), flush=True)
 
 if __name__ == '__main__': main()
