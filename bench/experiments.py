@@ -47,63 +47,58 @@ class Variant:
     patch: int = 0                            # pixels of a patch instead of the codec's latents
     weights: str = ''                         # those of another variant, which is only asked in another way
 
-def regenerated(least, most): return Variant('own past', dict(context=dict(regenerate=8, project=True)), levels(least, most))
+OWN = dict(self_context=.5) # half of the clips have a past of the world's own, as in the preset
+def dreamed_past(least, most): return Variant('own past', dict(context=OWN | dict(regenerate=8, project=True)), levels(least, most))
 def asked(**dream): return Variant('asked otherwise', dream=dream, weights='base')
 
-VARIANTS = {
+VARIANTS = { # in the order in which they are made
     'base': Variant('base'),
     # what a frame is estimated from
     'EDM: no frame before': Variant('the frame before', dict(net=dict(sigma_d=None))),
     'frame before, no gate': Variant('the frame before', world=Ungated),
     'gate, no frame before': Variant('the frame before', dict(net=dict(sigma_d=1.4))),
-    'sigma_d .3': Variant('the frame before', dict(net=dict(sigma_d=.3))),
-    # noise
-    'sigma_ctx .1': Variant('noise', dict(context=dict(sigma_ctx=.1))),
-    'sigma_ctx .6': Variant('noise', dict(context=dict(sigma_ctx=.6))),
-    'P_mean 0': Variant('noise', dict(train=dict(P_mean=0.))),
-    'P_mean 1.6': Variant('noise', dict(train=dict(P_mean=1.6))),
-    'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
-    'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
-    # the lander
-    'motion gain 0': Variant('the lander', objective=gain(0.)),
-    'motion gain 3': Variant('the lander', objective=gain(3.)),
-    'motion gain 8': Variant('the lander', objective=gain(8.)),
-    'true mask': Variant('the lander', objective=TrueMask),
-    'state head': Variant('the lander', objective=StateHead),
-    'actions never dropped': Variant('the lander', dict(train=dict(cond_dropout=0.))),
-    # memory
-    'window 3': Variant('memory', dict(net=dict(window=3)), dream=dict(window=3)),
-    'no attention': Variant('memory', dict(net=dict(video_attn=()))),
-    'sinks': Variant('memory', dict(net=dict(window=16)), dream=dict(window=10, sinks=2)),
-    'clips of 32': Variant('memory', dict(train=dict(length=32, batch=1))),
-    'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
-    # the model's own past
-    'no own past': Variant('own past', dict(context=dict(self_context=0.))),
-    'real past': Variant('own past', dict(context=dict(self_context=0., sigma_ctx=.003)), dream=dict(sigma_ctx=.0025)),
-    'predicted, projected': Variant('own past', dict(context=dict(project=True))),
-    'dreamed from .7 to 12': regenerated(.7, 12.),
-    'dreamed from .4 to 3': regenerated(.4, 3.),
-    'dreamed from .7 to 8': regenerated(.7, 8.),
-    'error bank': Variant('own past', objective=ErrorBank),
-    # the optimizer
-    'Muon': Variant('optimizer', optimizer=Muon),
-    'SOAP': Variant('optimizer', optimizer=Soap),
-    'rate 2e-2': Variant('optimizer', dict(train=dict(lr=2e-2))),
-    'rate 5e-3': Variant('optimizer', dict(train=dict(lr=5e-3))),
-    'batch 4': Variant('optimizer', dict(train=dict(batch=4))),
-    # no codec
-    'pixels, patches of 2': Variant('pixels', dict(net=dict(channel_mult=(1, 2, 4), video_attn=(2,))), patch=2),
-    'pixels, patches of 4': Variant('pixels', dict(net=dict(model_channels=64)), patch=4),
     # the base's weights, dreaming in another way
     'one evaluation': asked(steps=1),
     'six evaluations': asked(steps=6),
     'down to sigma .03': asked(sigma_min=.03),
     'guidance 1.5': asked(guidance=1.5, guidance_base='actions'),
     'remembered with .15': asked(sigma_ctx=.15),
+    # the model's own past
+    'predicted past': Variant('own past', dict(context=OWN)),
+    'dreamed from .4 to 3': dreamed_past(.4, 3.),
+    'dreamed from .7 to 12': dreamed_past(.7, 12.),
+    'error bank': Variant('own past', dict(context=OWN), ErrorBank),
+    # noise
+    'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
+    'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
+    'sigma_ctx .1': Variant('noise', dict(context=dict(sigma_ctx=.1))),
+    # the lander
+    'true mask': Variant('the lander', objective=TrueMask),
+    'state head': Variant('the lander', objective=StateHead),
+    'motion gain 3': Variant('the lander', objective=gain(3.)),
+    'actions never dropped': Variant('the lander', dict(train=dict(cond_dropout=0.))),
+    # the optimizer
+    'Muon': Variant('optimizer', optimizer=Muon),
+    'SOAP': Variant('optimizer', optimizer=Soap),
+    # and more of each, and memory
+    'no attention': Variant('memory', dict(net=dict(video_attn=()))),
+    'window 3': Variant('memory', dict(net=dict(window=3)), dream=dict(window=3)),
+    'motion gain 8': Variant('the lander', objective=gain(8.)),
+    'sigma_ctx .6': Variant('noise', dict(context=dict(sigma_ctx=.6))),
+    'P_mean 1.6': Variant('noise', dict(train=dict(P_mean=1.6))),
+    'pixels, patches of 2': Variant('pixels', dict(net=dict(channel_mult=(1, 2, 4), video_attn=(2,))), patch=2),
+    'dreamed from .7 to 8': dreamed_past(.7, 8.),
+    'clips of 32': Variant('memory', dict(train=dict(length=32, batch=1))),
+    'sinks': Variant('memory', dict(net=dict(window=16)), dream=dict(window=10, sinks=2)),
+    'predicted, projected': Variant('own past', dict(context=OWN | dict(project=True))),
+    'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
+    'pixels, patches of 4': Variant('pixels', dict(net=dict(model_channels=64)), patch=4),
+    'rate 2e-2': Variant('optimizer', dict(train=dict(lr=2e-2))),
+    'sigma_d .3': Variant('the frame before', dict(net=dict(sigma_d=.3))),
 }
 
 def changed(parts) -> Preset: # unlike `Preset.change`, None is a value
-    preset = find_preset('lander_cpu', net=dict(model_channels=WIDTH))
+    preset = find_preset('lander_cpu', net=dict(model_channels=WIDTH), context=dict(self_context=0.))
     return replace(preset, **{k: replace(getattr(preset, k), **v) for k, v in parts.items()})
 
 class Data:
@@ -216,40 +211,51 @@ def line(r):
     return (f"[{time.strftime('%H:%M')}] {r['name']}, seed {r['seed']}: {r.get('steps', 0)} steps, {r.get('cpu_seconds', 0):.0f}+{r['exam_seconds']:.0f} s; near {mean('near')}; "
             f"off {mean('error')} px; outside {mean('outside')}; shuffled {b / a:.2f}; false {false:.2f}")
 
+def claimed(path):
+    "Nobody else makes this run, or did so in the last quarter of an hour?"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and time.time() - path.stat().st_mtime > 900: path.unlink()
+    try: path.open('x').close()
+    except FileExistsError: return False
+    return True
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seconds', type=float, default=30., help='of training, each run')
     p.add_argument('--minutes', type=float, default=1e9, help='of the processor: begin no run after so many')
-    p.add_argument('--only', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
+    p.add_argument('--only', nargs='+', default=list(VARIANTS))
     p.add_argument('--seeds', type=int, nargs='+', default=list(range(SEEDS)))
     p.add_argument('--data', default='runs/regimes')
     p.add_argument('--out', default=str(Path(__file__).parent / 'results' / 'experiments.json'))
     a = p.parse_args()
+    a.only = list(VARIANTS)
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
     data, out, weights = Data(a.data), Path(a.out), Path(a.data) / 'experiments'
     page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.machine(), data=data.hash, seconds=a.seconds, width=WIDTH,
         context=CONTEXT, horizons=HORIZONS, flights=len(data.flights['frames']), baselines=baselines(data), step_seconds={}, runs=[])
-    def write():
-        if out.exists(): # another session may have been here
+    def update(): # another session may have been here
+        if out.exists():
             there, mine = json.loads(out.read_text()), {(r['name'], r['seed']) for r in page['runs']}
             page['runs'] += [r for r in there['runs'] if (r['name'], r['seed']) not in mine]
             page['step_seconds'] |= there['step_seconds']
+    def write():
+        update()
         write_atomic(out, (json.dumps(page) + '\n').encode())
-    trained = [n for n in a.only if not VARIANTS[n].weights]
-    if new := [n for n in trained if n not in page['step_seconds']]: # with the base, which tells how the machine is today
-        found = step_seconds(data, ['base', *(n for n in new if n != 'base')])
-        scale = page['step_seconds'].get('base', found['base']) / found['base']
-        page['step_seconds'] |= {n: found[n] * scale for n in new}
-        print({n: f'{1e3 * v:.0f} ms' for n, v in found.items()}, f'times {scale:.2f}', flush=True)
-        write()
     for name, seed in ((n, s) for n in a.only for s in a.seeds):
+        if time.process_time() > 60 * a.minutes: return
+        update()
         if any((r['name'], r['seed']) == (name, seed) for r in page['runs']): continue
         if VARIANTS[name].weights and not (weights / f'base-{seed}.pt').exists(): continue
-        if time.process_time() > 60 * a.minutes: return
+        if not claimed(claim := weights / f'{name}-{seed}.claim'): continue
+        if not VARIANTS[name].weights and name not in page['step_seconds']: # with the base, which tells how the machine is just now
+            found = step_seconds(data, list(dict.fromkeys(['base', name])))
+            page['step_seconds'][name] = found[name] * page['step_seconds'].get('base', found['base']) / found['base']
+            write()
         page['runs'].append(r := one_run(name, seed, data, a.seconds, page['step_seconds'].get(name), weights))
         page['families'] = {n: v.family for n, v in VARIANTS.items()}
         write()
+        claim.unlink()
         print(line(r), flush=True)
 
 if __name__ == '__main__': main()
