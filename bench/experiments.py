@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 import numpy as np
-from experiment_parts import ErrorBank, Muon, Soap, StateHead, TrueMask, Ungated, gain, levels, patched
+from experiment_parts import ErrorBank, Muon, Soap, StateHead, TrueMask, Ungated, gain, late, patched
 from flights import CONTEXT, departures, flights
 from oniris.codec.codec import Codec
 from oniris.core import write_atomic
@@ -48,7 +48,7 @@ class Variant:
     weights: str = ''                         # those of another variant, which is only asked in another way
 
 OWN = dict(self_context=.5) # half of the clips have a past of the world's own, as in the preset
-def dreamed_past(least, most): return Variant('own past', dict(context=OWN | dict(regenerate=8, project=True)), levels(least, most))
+def dreamed_past(least, most): return Variant('own past', dict(context=OWN | dict(regenerate=8, project=True)), late(RegeneratedPast, levels=(least, most)))
 def asked(**dream): return Variant('asked otherwise', dream=dream, weights='base')
 
 VARIANTS = { # in the order in which they are made
@@ -65,9 +65,10 @@ VARIANTS = { # in the order in which they are made
     'remembered with .15': asked(sigma_ctx=.15),
     # the model's own past
     'predicted past': Variant('own past', dict(context=OWN)),
-    'dreamed from .4 to 3': dreamed_past(.4, 3.),
-    'dreamed from .7 to 12': dreamed_past(.7, 12.),
-    'error bank': Variant('own past', dict(context=OWN), ErrorBank),
+    'predicted past, late': Variant('own past', dict(context=OWN), late(WorldObjective)), # in the second half
+    'dreamed past .4-3, late': dreamed_past(.4, 3.),
+    'dreamed past .7-12, late': dreamed_past(.7, 12.),
+    'error bank, late': Variant('own past', dict(context=OWN), late(ErrorBank)),
     # noise
     'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
     'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
@@ -87,10 +88,9 @@ VARIANTS = { # in the order in which they are made
     'sigma_ctx .6': Variant('noise', dict(context=dict(sigma_ctx=.6))),
     'P_mean 1.6': Variant('noise', dict(train=dict(P_mean=1.6))),
     'pixels, patches of 2': Variant('pixels', dict(net=dict(channel_mult=(1, 2, 4), video_attn=(2,))), patch=2),
-    'dreamed from .7 to 8': dreamed_past(.7, 8.),
+    'dreamed past .7-8, late': dreamed_past(.7, 8.),
     'clips of 32': Variant('memory', dict(train=dict(length=32, batch=1))),
     'sinks': Variant('memory', dict(net=dict(window=16)), dream=dict(window=10, sinks=2)),
-    'predicted, projected': Variant('own past', dict(context=OWN | dict(project=True))),
     'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
     'pixels, patches of 4': Variant('pixels', dict(net=dict(model_channels=64)), patch=4),
     'rate 2e-2': Variant('optimizer', dict(train=dict(lr=2e-2))),
@@ -142,6 +142,7 @@ class Run:
 
     def train_for(self, steps):
         self.world.train()
+        self.objective.total = steps
         start, losses = time.process_time(), []
         for step in range(steps): losses.append(self.step(step, cosine(step, steps, self.preset.train.lr)))
         return dict(cpu_seconds=round(time.process_time() - start, 1), loss=round(float(np.mean(losses[-50:])), 4))
