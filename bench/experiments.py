@@ -46,6 +46,7 @@ class Variant:
     dream: dict = field(default_factory=dict) # of the `Dreamer`
     patch: int = 0                            # pixels of a patch instead of the codec's latents
     weights: str = ''                         # those of another variant, which is only asked in another way
+    times: int = 1                            # the seconds
 
 OWN = dict(self_context=.5) # half of the clips have a past of the world's own, as in the preset
 def dreamed_past(least, most): return Variant('own past', dict(context=OWN | dict(regenerate=8, project=True)), late(RegeneratedPast, levels=(least, most)))
@@ -68,6 +69,8 @@ VARIANTS = { # in the order in which they are made
     'predicted past, late': Variant('own past', dict(context=OWN), late(WorldObjective)), # in the second half
     'dreamed past .4-3, late': dreamed_past(.4, 3.),
     'dreamed past .7-12, late': dreamed_past(.7, 12.),
+    'base, 3 times': Variant('longer', times=3),
+    'predicted past, 3 times': Variant('longer', dict(context=OWN), times=3),
     'error bank, late': Variant('own past', dict(context=OWN), late(ErrorBank)),
     # noise
     'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
@@ -201,7 +204,7 @@ def one_run(name, seed, data, seconds, price, weights):
     run, path = Run(variant, data, seed), weights / f'base-{seed}.pt'
     out = dict(name=name, seed=seed, parameters=sum(p.numel() for p in run.world.parameters()))
     if variant.weights: run.world.load_state_dict(torch.load(path, weights_only=True))
-    else: out |= dict(steps=(steps := round(seconds / price))) | run.train_for(steps)
+    else: out |= dict(steps=(steps := round(variant.times * seconds / price))) | run.train_for(steps)
     if name == 'base':
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(run.world.state_dict(), path)
