@@ -227,12 +227,11 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seconds', type=float, default=30., help='of training, each run')
     p.add_argument('--minutes', type=float, default=1e9, help='of the processor: begin no run after so many')
-    p.add_argument('--only', nargs='+', default=list(VARIANTS))
+    p.add_argument('--only', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
     p.add_argument('--seeds', type=int, nargs='+', default=list(range(SEEDS)))
     p.add_argument('--data', default='runs/regimes')
     p.add_argument('--out', default=str(Path(__file__).parent / 'results' / 'experiments.json'))
     a = p.parse_args()
-    a.only = list(VARIANTS)
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
     data, out, weights = Data(a.data), Path(a.out), Path(a.data) / 'experiments'
