@@ -14,7 +14,7 @@ try: import sklearn.datasets
 except ImportError:
     kept = np.load(ROOT / 'runs/regimes/digits.npz')
     sys.modules['sklearn'], found = types.ModuleType('sklearn'), types.ModuleType('sklearn.datasets')
-    found.load_digits = lambda: types.SimpleNamespace(images=kept['images'], target=kept['target'])
+    found.load_digits = lambda: types.SimpleNamespace(images=kept['images'].astype(float), target=kept['target'])
     sys.modules['sklearn.datasets'] = found
 
 from einops import rearrange
