@@ -19,7 +19,7 @@ from oniris.codec.codec import Codec
 from oniris.core import write_atomic
 from oniris.data.clips import Clips
 from oniris.dream.dreamer import Dreamer
-from oniris.evaluation.benchmark import LISTENS
+from oniris.evaluation.questions import LISTENS
 from oniris.evaluation.metrics import frame_psnr
 from oniris.frames import from_uint8
 from oniris.games.lander import lander_false, lander_near, outside_psnr, position_error
