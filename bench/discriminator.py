@@ -1,6 +1,6 @@
 """Does a discriminator sharpen a lander? Decoders at 24 and 96 times fewer numbers, finished with and without one: equal processor seconds, several seeds.
 
-python bench/discriminator.py [--seconds 45] [--finish 20] [--seeds 0 1 2] [--folder runs/discriminator] [--out bench/results/discriminator.json]
+python bench/discriminator.py [--seconds 36] [--finish 10] [--seeds 0 1 2] [--folder runs/discriminator] [--out bench/results/discriminator.json]
 
 Frames of LunarLander, 64x64, recorded once. What is trained on are pieces of 32x32 of them, two of every clip: one with the lander in its middle, one anywhere. An
 autoencoder (4 frames and 4x4 or 8x8 pixels to eight numbers) is trained for `seconds` with the default loss. Then its encoder is frozen, so that the latents stay what
@@ -126,8 +126,8 @@ def trained(vae, data, steps, out, loss, lr, seed, frozen, held):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--seconds', type=float, default=45.)
-    p.add_argument('--finish', type=float, default=20.)
+    p.add_argument('--seconds', type=float, default=36.)
+    p.add_argument('--finish', type=float, default=10.)
     p.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2])
     p.add_argument('--ratios', nargs='*', default=list(RATIOS), choices=list(RATIOS))
     p.add_argument('--folder', default='runs/discriminator')

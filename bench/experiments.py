@@ -20,6 +20,7 @@ from oniris.core import write_atomic
 from oniris.data.clips import Clips
 from oniris.dream.dreamer import Dreamer
 from oniris.evaluation.metrics import frame_psnr
+from oniris.evaluation.questions import LISTENS
 from oniris.frames import from_uint8
 from oniris.games.lander import lander_false, lander_near, outside_psnr, position_error
 from oniris.nn.mp import bake, normalize_weights_
@@ -31,7 +32,7 @@ from oniris.training.train import cosine
 
 HORIZONS = 1, 4, 8, 16, 24
 ASKED = dict(near=(lander_near, 0), error=(position_error, 1), outside=(outside_psnr, 1), psnr=(frame_psnr, 1)) # metric, decimals
-WIDTH, SEEDS, LISTENS = 32, 3, 16 # LISTENS: frames over which the response to actions is measured
+WIDTH, SEEDS = 32, 3
 
 def adamw(world): return torch.optim.AdamW(world.parameters(), betas=(.9, .99), weight_decay=0.)
 

@@ -4,7 +4,7 @@
 
 A script and no test, since it wants a browser: `pip install playwright` (no download of its own: the system's Chromium is used; CHROMIUM names
 another one). Cells flagged `slow` or `cuda` are left out, as in `nbdev_test`. Widgets must appear where a notebook makes one, and every slider of
-ipywidgets is moved by a key and has to answer. Exit status is the number of notebooks that failed; --shots keeps a picture of each."""
+ipywidgets is moved by a key and has to answer. Exit status is the number of notebooks that failed; --shots keeps two pictures of each."""
 import argparse, json, os, re, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 
@@ -38,6 +38,10 @@ def start_lab(folder):
         port = s.getsockname()[1]
     env = os.environ | dict(PYTHONPATH=f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='')
     env.pop('MPLBACKEND')
+    settings = Path(folder)/'settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings' # no question about news over the pictures
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(dict(fetchNews='false', checkForUpdates=False)), encoding='utf-8')
+    env['JUPYTERLAB_SETTINGS_DIR'] = str(Path(folder)/'settings')
     command = ['jupyter', 'lab', '--no-browser', '--allow-root', f'--port={port}', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True',
                f'--ServerApp.root_dir={folder}', '--LabApp.collaborative=False']
     lab = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,6 +83,14 @@ def move_sliders(page):
         else: return f'a slider stands at {before} whatever key is pressed'
     return ''
 
+def keep_shots(page, folder, name):
+    "Pictures of a notebook's beginning and of where it ended"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder/f'{name}_end.png')
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; document.querySelector('.jp-WindowedPanel-outer')?.scrollTo(0, 0) }")
+    page.wait_for_timeout(800)
+    page.screenshot(path=folder/f'{name}_top.png')
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('notebooks', nargs='*', type=Path); p.add_argument('--shots', type=Path); p.add_argument('--minutes', type=float, default=5.)
@@ -101,9 +113,7 @@ def main():
                 except Exception as e: wrong, state = f'{type(e).__name__}: {e}'.splitlines()[0], dict(ran=0, cells=0, widgets=0)
                 failed += bool(wrong)
                 print(f"{q.name}: {state['ran']} of {state['cells']} cells, {state['widgets']} widgets, {time.time() - began:.0f} s{f'; FAILED: {wrong}' if wrong else ''}", flush=True)
-                if a.shots:
-                    a.shots.mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=a.shots/f'{q.stem}.png')
+                if a.shots: keep_shots(page, a.shots, q.stem)
                 page.close()
             browser.close()
         finally: lab.terminate()

@@ -7,7 +7,8 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings, strategies as st
 from oniris.core import file_sha256
 from oniris.data.clips import Clips
-from oniris.data.dataset import DataError, Writer
+from oniris.data.dataset import Writer
+from oniris.data.index import DataError
 from oniris.data.spaces import action_from, action_vector, action_vectors, check_actions, describe_space, merge_actions, space_from
 from oniris.games.lander import lander_clips
 
@@ -193,3 +194,22 @@ def test_lists_of_actions_name_the_frame():
         with pytest.raises(ValueError, match=said): action_vectors(bad, space)
     for index, how, said in ([1, 4], 'error', 'frames 1 and 4 have different'), ([1, 1], 'error', 'comes twice'), ([0], 'first', "'first'"):
         with pytest.raises(ValueError, match=said): merge_actions(np.eye(4)[[0, 2, 2, 1, 1]], index, how)
+
+class Killed(BaseException): pass
+
+@pytest.mark.parametrize('after', range(5))
+def test_a_dataset_that_is_replaced_survives_a_kill_between_any_two_renames(path, tmp_path, monkeypatch, after):
+    place, rename, done = tmp_path/'place', type(tmp_path).rename, []
+    write(place, n=7).close()
+    def killed(self, to):
+        if to.parent == place and len(done) == after: raise Killed
+        if to.parent == place: done.append(to.name)
+        return rename(self, to)
+    w = write(place, overwrite=True)
+    with monkeypatch.context() as m:
+        m.setattr(type(tmp_path), 'rename', killed)
+        if after < 4:
+            with pytest.raises(Killed): w.close()
+        else: w.close()
+    with pytest.raises(FileExistsError): write(place)  # who comes next ends what was begun, and finds a dataset
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == {p.name: p.read_bytes() for p in path.iterdir()}

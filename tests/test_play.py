@@ -133,6 +133,31 @@ def test_a_latent_of_several_frames_is_one_action(tmp_path, stride):
     assert np.array_equal(rolled[stride - 1::stride], np.stack(seen))
     with pytest.raises(ValueError, match='action'): dreamer.step(held[:, :1]) # the action of one frame is not a latent's
 
+@pytest.mark.parametrize('stride', [2, 4])
+def test_play_on_latents_of_several_frames_becomes_a_dataset_of_frames(tmp_path, stride):
+    recorder = Recorder(tmp_path/'mine', frames=4)
+    player = Player(world(tmp_path, spaces.Discrete(3), stride), watch=recorder)
+    seen = []
+    for key in ('1', '2'):
+        player.press([key])
+        seen += [player.picture for _ in range(stride) if player.tick()]
+    clips = Clips(recorder.close())
+    assert len(clips) == 2 * stride // 4
+    assert np.array_equal(np.concatenate([c['frames'] for c in clips]), np.stack(seen))
+    played = np.concatenate([c['actions'].argmax(-1) for c in clips])
+    assert played.tolist() == [1] * stride + [2] * stride     # every frame with the action that led to it
+
+def test_a_key_in_the_middle_of_a_latent_waits_for_the_next(tmp_path):
+    "Of two frames that share a latent the second is already dreamed when the key comes"
+    player, other = (Player(world(tmp_path/name, spaces.Discrete(3), 2)) for name in 'ab')
+    def both():
+        for p in (player, other): p.tick()
+        return np.array_equal(player.picture, other.picture)
+    for p in (player, other): p.press(['1'])
+    assert both()
+    player.press(['2'])
+    assert both() and not both()
+
 def test_a_game_alone_becomes_a_dataset_that_replays(tmp_path):
     recorder = Recorder(tmp_path/'mine', frames=4)
     player = GamePlayer('CartPole-v1', size=16, seed=1, watch=recorder)

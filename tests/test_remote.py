@@ -9,9 +9,10 @@ from fsspec.spec import AbstractFileSystem
 from oniris.data import remote
 from oniris.data.captions import save_clips
 from oniris.data.clips import Clips, batches
-from oniris.data.dataset import DataError, Writer
+from oniris.data.dataset import Writer
+from oniris.data.index import DataError
 from oniris.data.look import oniris_look
-from oniris.data.videos import ensure_dataset
+from oniris.data.sources import ensure_dataset
 from oniris.dream.run import load_run
 from oniris.evaluation.benchmark import held_out
 from oniris.recipes.train_world import oniris_train

@@ -14,7 +14,8 @@ from .codec import Codec
 from .groupconv import whole_groups
 from ..core import command, find_device
 from ..data.clips import Clips, mirror_matrix, split_of
-from ..data.dataset import DataError, Writer
+from ..data.dataset import Writer
+from ..data.index import DataError
 from ..frames import from_uint8
 
 # %% ../../nbs/55_latents.ipynb #2aeac84c

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from ..core import file_sha256, write_atomic
-from .dataset import DataError, _check_index
+from .index import _check_index, DataError
 
 # %% ../../nbs/31a_remote.ipynb #1008c8a4
 TRIES, WAIT, LONGEST = 6, .5, 30. # tries of one file; seconds after the first that failed, twice as many after the next; at most
@@ -145,6 +145,7 @@ def _unfinished(path):
         return 0
     finally: os.close(fd)
 
+# %% ../../nbs/31a_remote.ipynb #d84a60d0
 def _reserve(cache, fd, need, url):
     "Give the unfinished file `fd` its length, when there is room for it. DataError if there never can be."
     limit = cache_bytes()
@@ -183,6 +184,7 @@ def _here(file, entry, whole=False):
         return fits
     except FileNotFoundError: return False
 
+# %% ../../nbs/31a_remote.ipynb #777ec4a3
 def fetch_shard(
     folder,            # a dataset's directory that stands for one elsewhere
     entry: dict,       # of the shard, in the index
@@ -207,6 +209,7 @@ def fetch_shard(
             raise
     return file
 
+# %% ../../nbs/31a_remote.ipynb #f59a383c
 def open_shard(
     folder,      # as for `fetch_shard`
     entry: dict, # of the shard, in the index

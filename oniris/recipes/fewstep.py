@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from ..codec.latents import check_codec
 from ..data.clips import Clips
-from ..data.dataset import DataError
+from ..data.index import DataError
 from ..diffusion.edm import loss_weight
 from ..diffusion.sampler import _levels
 from ..diffusion.toy import noise_like
