@@ -3,25 +3,27 @@
 The functions are the chapter's own, taken from its cells. One thread. OUT.pt holds the weights in half precision and what it took; the chapter loads
 it from runs/vdm/model.pt if it is there. scikit-learn's digits may also lie in runs/regimes/digits.npz, for a machine without scikit-learn.
 """
-import argparse, json, math, sys, time, types
+import argparse, importlib.machinery, json, math, sys, time, types
 from pathlib import Path
 import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-try: import sklearn.datasets
-except ImportError:
-    kept = np.load(ROOT / 'runs/regimes/digits.npz')
-    sys.modules['sklearn'], found = types.ModuleType('sklearn'), types.ModuleType('sklearn.datasets')
-    found.load_digits = lambda: types.SimpleNamespace(images=kept['images'], target=kept['target'])
-    sys.modules['sklearn.datasets'] = found
-
 from einops import rearrange
 from torch import nn
 from oniris.diffusion.ddpm import GaussianDiffusion
 from oniris.games.digits import CLASSES, DIRECTIONS, bouncing_digits
 from oniris.nn.unet3d import Unet3D
+
+try: import sklearn.datasets
+except ImportError: # the digits' own importer gets what it asks for
+    kept = np.load(ROOT / 'runs/regimes/digits.npz')
+    found = types.SimpleNamespace(images=kept['images'].astype(float), target=kept['target'])
+    for name in 'sklearn', 'sklearn.datasets':
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+    sys.modules['sklearn.datasets'].load_digits = lambda: found
 
 def chapter():
     "films, make, train ... as the chapter defines them."
