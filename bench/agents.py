@@ -18,10 +18,11 @@ except ImportError: # on a lent card: nobody plays there, a dataset only has to 
     fake.spaces.Discrete, fake.spaces.flatdim = Discrete, lambda space: space.n
     sys.modules |= {'gymnasium': fake, 'gymnasium.spaces': fake.spaces, 'gymnasium.envs': fake.envs, 'gymnasium.envs.registration': fake.envs.registration}
 import torch
-from oniris.agents.actor_critic import ActorCritic, train_agent
+from oniris.agents.actor_critic import ActorCritic, Learning, train_agent
 from oniris.core import write_atomic
 from oniris.dream.imagine import LatentDreamer
-from oniris.dream.reward import describe_errors, RewardHead, rewarded, train_reward
+from oniris.dream.reward import describe_errors, RewardHead
+from oniris.dream.train_reward import rewarded, train_reward
 from oniris.dream.run import load_run
 from oniris.nn import attention
 
@@ -68,11 +69,13 @@ def make_policy(a, run, real, head, out, work):
     known = []
     def policy(): return known[0]
     watch = Watch(policy, out)
-    sizes = dict(dreams=8, horizon=4, parts=2, epochs=2) if a.rehearse else dict(dreams=a.batch, horizon=a.horizon, parts=a.parts, epochs=a.epochs)
+    sizes = dict(dreams=8, horizon=4, parts=2, epochs=2)
+    if not a.rehearse: sizes = dict(dreams=a.batch or (2048 if a.device == 'cuda' else 96), horizon=a.horizon, parts=a.parts, epochs=a.epochs)
+    how = Learning(gamma=a.gamma, lam=a.lam, lr=a.lr, entropy=a.entropy, tune=a.tune or None, **sizes)
+    dreamer = dict(graph=a.graph) | (dict(amp=torch.bfloat16) if a.half else {})
     def remember(net): known.append(net)
-    trained = train_agent(run, real, work / 'agent', steps=10**6 if not a.rehearse else 8, head=head, minutes=a.minutes, watch=watch, seed=a.seed,
-                          gamma=a.gamma, lam=a.lam, lr=a.lr, entropy=a.entropy, tune=a.tune or None, bar=False, began=remember, dreamer=dict(graph=a.graph),
-                          every=10**6, **sizes)
+    trained = train_agent(run, real, work / 'agent', steps=8 if a.rehearse else a.steps, head=head, how=how, seed=a.seed, minutes=a.minutes or None,
+                          watch=watch, bar=False, began=remember, dreamer=dreamer, every=10**6 if a.rehearse else how.steps * 10)
     trained.save_pretrained(out / 'policy', half=True)
     say(saved=str(out / 'policy'), frames=watch.frames)
     return trained
@@ -89,15 +92,16 @@ def play(a, run, policy, out):
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument('--run', default='lander'); ask.add_argument('--data'); ask.add_argument('--out', type=Path, required=True)
+    ask.add_argument('--run', default='lander'); ask.add_argument('--data', nargs='+'); ask.add_argument('--out', type=Path, required=True)
     ask.add_argument('--work', type=Path, help='where checkpoints lie; a temporary directory if not given')
-    ask.add_argument('--minutes', type=float, default=2., help='of the agent'); ask.add_argument('--headminutes', type=float, default=.5)
+    ask.add_argument('--minutes', type=float, default=0., help='of the agent; no limit if 0'); ask.add_argument('--steps', type=int, default=3000, help='of the agent'); ask.add_argument('--headminutes', type=float, default=.5)
     ask.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     ask.add_argument('--score', type=int, default=0); ask.add_argument('--seed', type=int, default=0)
     ask.add_argument('--head', help='a reward head to use'); ask.add_argument('--policy', help='a policy to score')
     ask.add_argument('--headsteps', type=int, default=0); ask.add_argument('--dreams', type=int, default=0); ask.add_argument('--ahead', type=int, default=16)
-    ask.add_argument('--batch', type=int, default=0, help='dreams of a batch; 0 for 64, or 2048 on a GPU'); ask.add_argument('--horizon', type=int, default=16)
-    ask.add_argument('--parts', type=int, default=8); ask.add_argument('--epochs', type=int, default=4)
+    ask.add_argument('--batch', type=int, default=0, help='dreams of a batch; 0 for 96, or 2048 on a GPU'); ask.add_argument('--horizon', type=int, default=24)
+    ask.add_argument('--parts', type=int, default=6); ask.add_argument('--epochs', type=int, default=6)
+    ask.add_argument('--half', action='store_true', help='dream in bfloat16: twice as fast on a CPU that has it')
     ask.add_argument('--gamma', type=float, default=.99); ask.add_argument('--lam', type=float, default=.95)
     ask.add_argument('--lr', type=float, default=1e-3); ask.add_argument('--entropy', type=float, default=.01)
     ask.add_argument('--tune', action='store_true', help='the eyes learn with the agent'); ask.add_argument('--graph', action='store_true', help='capture a dreamed step as a CUDA graph')

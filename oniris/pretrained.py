@@ -15,7 +15,7 @@ from .core import write_atomic
 # %% ../nbs/03_pretrained.ipynb #9a6478e4
 HOMES = dict(
     UNet='oniris.nn.unet', DiT='oniris.nn.dit', Denoiser='oniris.diffusion.edm', Codec='oniris.codec.codec', PatchPCA='oniris.codec.codec',
-    FrameAutoEncoder='oniris.codec.codec', VAE='oniris.codec.vae', LatentProbe='oniris.dream.reward', RewardHead='oniris.dream.reward',
+    FrameAutoEncoder='oniris.codec.codec', VAE='oniris.codec.vae', LatentProbe='oniris.dream.eyes', RewardHead='oniris.dream.reward',
     StateNet='oniris.evaluation.metrics', ActorCritic='oniris.agents.actor_critic')
 FORMER = {f'oniris.{module}.{name}': new for new, module, name in (
     ('UNet', 'unet', 'UNet'), ('Denoiser', 'edm', 'Denoiser'), ('PatchPCA', 'codec', 'PatchPCA'),

@@ -3,7 +3,7 @@ import copy
 import numpy as np, pytest, torch
 from gymnasium import spaces
 import oniris.games.squash  # noqa: registers the game
-from oniris.agents.actor_critic import (ActorCritic, AgentObjective, Moments, actor_critic_loss, imagine, lambda_returns, look_back, make_policy_net,
+from oniris.agents.actor_critic import (ActorCritic, AgentObjective, Learning, Moments, actor_critic_loss, imagine, lambda_returns, look_back, make_policy_net,
                                         still_there, train_agent)
 from oniris.agents.agent import oniris_agent
 from oniris.agents.score import Pilot, Played, play_game, play_known, score
@@ -14,10 +14,13 @@ from oniris.data.clips import Clips
 from oniris.data.record import record, replay
 from oniris.data.spaces import describe_space
 from oniris.diffusion.edm import Denoiser
+from oniris.dream.eyes import gaze_loss
 from oniris.dream.imagine import LatentDreamer, dream_latents
-from oniris.dream.reward import RewardHead, Rewarded, reward_loss, rewarded
+from oniris.dream.reward import reward_loss, RewardHead
+from oniris.dream.train_reward import _mirrored, Rewarded, rewarded, train_reward
 from oniris.dream.run import load_run, save_run
 from oniris.frames import from_uint8
+from oniris.games.lander import lander_clips, lander_on_screen
 from oniris.nn.unet import UNet
 
 torch.set_num_threads(1)
@@ -89,7 +92,8 @@ def test_it_learns_what_pays(run):
     head, g = head_of(run), generator(0)
     data = Rewarded(torch.randn(4, 8, 3, 8, 8, generator=g).half(), torch.zeros(4, 8, 3), torch.zeros(4, 8), torch.zeros(4, 8, dtype=torch.bool))
     policy = make_policy_net(head, describe_space(spaces.Discrete(3)))
-    objective = AgentObjective(policy, Pays(head), Arithmetic(), Moments(data, 2, 5), 16, 3, .9, .95, 2, 2, .001, False, 0)
+    policy.eyes.requires_grad_(False)
+    objective = AgentObjective(policy, Pays(head), Arithmetic(), Moments(data, 2, 5), Learning(dreams=16, horizon=3, gamma=.9, epochs=2, parts=2, entropy=.001), 0)
     opt = torch.optim.Adam([*policy.actor.parameters(), *policy.critic.parameters()], 1e-2)
     paid = []
     for step in range(60):
@@ -170,7 +174,7 @@ def test_imagination_is_a_function_of_its_seed_and_pays_what_the_head_says(run, 
     assert again.shape == one.z.shape
 
 def test_training_goes_on_where_it_was_interrupted(run, tmp_path):
-    given = dict(head=head_of(run), dreams=4, horizon=2, epochs=2, parts=2, bar=False)
+    given = dict(head=head_of(run), how=Learning(dreams=4, horizon=2, epochs=2, parts=2), bar=False)
     whole = train_agent(run, run.data, tmp_path/'whole', 8, **given)
     train_agent(run, run.data, tmp_path/'parts', 4, **given)
     parts = train_agent(run, run.data, tmp_path/'parts', 8, **given)
@@ -214,3 +218,33 @@ def test_the_command_trains_plays_and_refuses(tmp_path, capsys):
     assert 'an agent that has seen nothing but dreams' in (said := capsys.readouterr().out) and 'random: return' in said
     oniris_agent(run=str(run.path), episodes=2, device='cpu')
     assert (run.path/'policy'/'score.json').is_file() and 'agent: return' in capsys.readouterr().out
+
+# ---- eyes that find a place first
+
+def test_a_lander_is_found_before_it_is_looked_at(tmp_path):
+    "For a game with a place to look at, the head is trained in two stages"
+    clips = lander_clips()
+    run = load_run('lander', 'cpu')
+    states = torch.from_numpy(clips['states'][:4, :12])
+    z = run.codec.to_latents(from_uint8(clips['frames'][:4, :12]))
+    data = Rewarded(z.half(), torch.from_numpy(clips['actions'][:4, :12]), torch.randn(4, 12), torch.zeros(4, 12, dtype=torch.bool), states)
+    recorded = record('LunarLander-v3', tmp_path/'data', 2, 8, 64, 'random', skip=3, workers=1, progress=False) # only its hash is asked for
+    head, errors = train_reward(run, 2, recorded, tmp_path/'reward', batch=2, dreams=2, ahead=2, loaded=(data, data), sight=3, bar=False)
+    assert head.config['gaze'] and len(errors['r2_states']) == 8 and 'dreamed' in errors
+    again, _ = train_reward(run, 2, recorded, tmp_path/'reward', batch=2, dreams=2, ahead=2, loaded=(data, data), sight=3, bar=False)
+    assert all(torch.equal(u, v) for u, v in zip(head.state_dict().values(), again.state_dict().values())), 'what is finished is not trained again'
+
+def test_a_mirrored_state_is_that_of_the_mirrored_picture():
+    clips = lander_clips()
+    states = torch.from_numpy(clips['states'])
+    there, here = (lander_on_screen(s) for s in (_mirrored(states, 'LunarLander-v3'), states))
+    assert torch.allclose(there[..., 0], 1 - here[..., 0]) and torch.equal(there[..., 1], here[..., 1])
+    assert torch.equal(_mirrored(_mirrored(states, 'LunarLander-v3'), 'LunarLander-v3'), states)
+    assert _mirrored(states, 'Squash-v0').isnan().all()
+
+def test_a_gaze_is_told_places_in_sight_only():
+    looks = torch.zeros(1, 3, 5)
+    places = torch.tensor([[[.5, .5], [1.5, .5], [float('nan')] * 2]])
+    assert gaze_loss(looks, places) == 0
+    looks[0, 0, 0] = 4 # eighths of half a picture
+    assert gaze_loss(looks, places) == 16 * .25

@@ -11,8 +11,8 @@ from oniris.data.clips import Clips
 from oniris.data.dataset import Writer
 from oniris.data.record import oniris_record
 from oniris.data.spaces import describe_space
-from oniris.data.videos import oniris_import
-from oniris.dream.reward import oniris_train_reward
+from oniris.data.sources import oniris_import
+from oniris.dream.train_reward import oniris_train_reward
 from oniris.dream.rollout import oniris_dream
 from oniris.dream.run import load_run
 from oniris.evaluation.evaluate import oniris_evaluate

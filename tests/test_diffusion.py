@@ -4,10 +4,11 @@ from contextlib import contextmanager
 import pytest, torch
 from torch import nn
 from oniris.core import generator
-from oniris.diffusion.ddpm import GaussianDiffusion
+from oniris.diffusion.ddpm import GaussianDiffusion, cosine_schedule
 from oniris.diffusion.edm import Denoiser, precondition, sample_sigma
 from oniris.diffusion.sampler import dpmpp_2m, euler, guide, heun, karras_sigmas
 from oniris.diffusion.toy import DDPM, GaussianMixture, linear_schedule, moon
+from oniris.nn.dit import DiT
 
 nan, data = float('nan'), moon()
 
@@ -184,3 +185,38 @@ def test_gaussian_diffusion_refusals():
 def test_gaussian_diffusion_encodes_strings():
     model = GaussianDiffusion(Same(), image_size=8, channels=1, text_encoder=lambda s: torch.tensor([float(len(x)) for x in s]))
     assert model._cond(['ab', 'c'], 2).tolist() == [2., 1.]
+
+def test_the_bound_reaches_the_variance_alone():
+    "Of `hybrid_loss` the mean gets L_simple's gradient, bit for bit, whatever the bound weighs; a DiT of twice the channels trains with it."
+    chain, g = DDPM(cosine_schedule(20)), generator(0)
+    x0, noise, noise_hat, v = (torch.randn(6, 1, 4, 4, generator=g) for _ in range(4))
+    noise_hat.requires_grad_(); v.requires_grad_()
+    t = torch.tensor([1, 2, 7, 13, 19, 20])
+    for lam in 0., 1e-3, 100.:
+        of_mean, of_variance = torch.autograd.grad(chain.hybrid_loss(noise_hat, v, x0, t, noise, lam)[0], (noise_hat, v))
+        simple = torch.autograd.grad((noise - noise_hat).square().flatten(1).mean(1).mean(), noise_hat)[0]
+        assert torch.equal(of_mean, simple) and (of_variance.abs().max() > 0) == (lam > 0)
+    net = DiT(4, 1, out_channels=2, width=16, depth=1, heads=2)
+    for p in net.parameters():
+        if p.abs().max() == 0: nn.init.normal_(p, std=.2)
+    hat, v = net(x0[:, None, None], torch.zeros(6, 1, 1))[:, 0, 0].chunk(2, 1)
+    loss, logs = chain.hybrid_loss(hat, (v + 1)/2, x0, t, noise)
+    loss.backward()
+    assert logs['vlb'].isfinite().all() and all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+class Knows(nn.Module):
+    "Predicts the very noise that separates x_t from data it knows."
+    def __init__(self, x0): super().__init__(); self.x0, self.chain = x0, DDPM(cosine_schedule(50))
+    def forward(self, x, t, cond=None, null_cond_prob=0.):
+        abar = self.chain.at(self.chain.abar, t + 1, x)
+        return (x - abar.sqrt()*self.x0)/(1 - abar).sqrt()
+
+@pytest.mark.parametrize('sampler', [euler, heun, dpmpp_2m])
+def test_any_sampler_draws_from_a_chain(sampler):
+    x0, s = torch.rand(3, 1, 4, 4, generator=generator(0))*2 - 1, karras_sigmas(6, .05, 20.)
+    model = GaussianDiffusion(Knows(x0), image_size=4, channels=1, timesteps=50)
+    noise = torch.randn(x0.shape, generator=generator(1))
+    for sigma in .03, 1., 35.: assert (model.denoise(x0 + sigma*noise, sigma) - x0).abs().max() < 1e-3
+    assert (sampler(model.denoise, s[0]*noise, s) - x0).abs().max() < 1e-3
+    refused(lambda: model.denoise(x0, 0.), 'sigma: expected > 0')
+    refused(lambda: model.denoise(x0, 1., cond=['a']*3), 'text_encoder')

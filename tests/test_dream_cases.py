@@ -14,7 +14,8 @@ from oniris.data.spaces import describe_space
 from oniris.diffusion.edm import Denoiser
 from oniris.dream.dreamer import Dreamer
 from oniris.dream.env import DreamEnv, DreamVectorEnv
-from oniris.dream.reward import RewardHead, RewardObjective, reward_error, describe_errors, train_reward, _new_head, Rewarded
+from oniris.dream.reward import describe_errors, reward_error, RewardHead
+from oniris.dream.train_reward import RewardObjective, train_reward, _new_head, Rewarded
 from oniris.dream.rollout import dream_again, free_running, oniris_dream, own_start, teacher_forced
 from oniris.dream.run import clip_context, export_run, load_run, save_run
 from oniris.nn.unet import UNet
@@ -266,7 +267,7 @@ def test_advice_works_when_followed(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         DreamEnv(run)                                                   # said once
-    from oniris.dream.reward import oniris_train_reward
+    from oniris.dream.train_reward import oniris_train_reward
     oniris_train_reward(run=str(run.path), steps=2, batch=2, dreams=2, device='cpu')
     env = DreamEnv(run, reward=True, threshold=1.)
     env.reset(seed=0)

@@ -12,7 +12,7 @@ from oniris.data.clips import Clips, batches
 from oniris.data.dataset import Writer
 from oniris.data.index import DataError
 from oniris.data.look import oniris_look
-from oniris.data.videos import ensure_dataset
+from oniris.data.sources import ensure_dataset
 from oniris.dream.run import load_run
 from oniris.evaluation.benchmark import held_out
 from oniris.recipes.train_world import oniris_train

@@ -7,7 +7,7 @@ from oniris.data.clips import Clips
 from oniris.data.environments import describe_env
 from oniris.data.look import oniris_look
 from oniris.data.record import oniris_record, replay
-from oniris.data.videos import oniris_import
+from oniris.data.sources import oniris_import
 from oniris.dream.rollout import oniris_dream
 from oniris.evaluation.evaluate import oniris_evaluate
 from oniris.frames import save_gif, save_mp4

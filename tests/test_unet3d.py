@@ -108,3 +108,44 @@ def test_extension_begins_with_what_is_known():
     for weight in 0., 1.:
         y = extend(d, known, weight=weight, steps=3)
         assert y.shape == (2, 3, 4, 8, 8) and torch.equal(y[:, :, :2], known) and y.abs().max() <= 1 and not y.requires_grad
+
+def test_a_video_of_another_length_size_or_range():
+    d = GaussianDiffusion(small(), image_size=8, num_frames=4, timesteps=10)
+    good = torch.zeros(2, 3, 4, 8, 8)
+    assert d(good).ndim == 0
+    for bad in good[:, :, :3], good[..., :6], good[:, :2], good[:, :, 0], good[0]: refused(lambda: d(bad), 'x: expected shape (b, 3, 4, 8, 8)')
+    for bad in good + 255, good.double() - 30, good*math.nan: refused(lambda: d(bad), 'are these bytes')
+    refused(lambda: d(good.byte()), 'floats')
+    refused(lambda: d(good, cond='a whale'), 'list of strings')
+    refused(lambda: extend(d, torch.zeros(1, 3, 0, 8, 8)), '1 to 3 frames')
+
+def test_strings_by_bert(monkeypatch):
+    "use_bert_text_cond takes bert-base, 768 numbers a text; which one is asked for is all that is tested without its weights."
+    import oniris
+    asked = []
+    def fake(name):
+        asked.append(name)
+        return lambda texts: torch.ones(len(texts), 768)
+    monkeypatch.setattr(oniris, 'text_encoder', fake, raising=False)
+    net = small(use_bert_text_cond=True)
+    d = GaussianDiffusion(net, image_size=8, num_frames=2, timesteps=10)
+    assert asked == ['bert-base-uncased'] and net.cond_dim == 768
+    d(torch.zeros(3, 3, 2, 8, 8), cond=['a whale', 'a cake', 'fireworks']).backward()
+
+def test_strings_by_a_small_random_bert(tmp_path):
+    "The whole path with transformers' own classes, their weights random: strings -> tokens -> BERT -> film."
+    transformers = pytest.importorskip('transformers')
+    from oniris.data.captions import text_encoder
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'whale', 'breaching', 'from', 'afar', 'cake']
+    (tmp_path/'vocab.txt').write_text('\n'.join(words))
+    transformers.BertTokenizer(str(tmp_path/'vocab.txt')).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=12)
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path)
+    encode = text_encoder(str(tmp_path))
+    v = torch.as_tensor(encode(['a whale', 'a whale breaching from afar', 'a cake']))
+    assert v.shape == (3, 16) and ((v**2).mean(1) - 1).abs().max() < 1e-5 and (v[0] - v[2]).abs().max() > 1e-3
+    assert (torch.as_tensor(encode(['a whale'])) - v[0]).abs().max() < 1e-5           # padding and the rest of the batch do not matter
+    refused(lambda: encode(['a whale breaching from afar '*3]), 'tokens')
+    d = GaussianDiffusion(small(cond_dim=16, text_encoder=encode), image_size=8, num_frames=2, timesteps=10)
+    assert d.sample(cond=['a whale', 'a cake'], cond_scale=2, steps=2).shape == (2, 3, 2, 8, 8)

@@ -10,7 +10,8 @@ from oniris.data.clips import Clips
 from oniris.data.dataset import Writer
 from oniris.data.spaces import describe_space
 from oniris.data.folders import estimate_bytes, find_films
-from oniris.data.videos import BrokenFilms, ensure_dataset, import_summary, import_videos, oniris_import
+from oniris.data.sources import ensure_dataset, oniris_import
+from oniris.data.videos import BrokenFilms, import_summary, import_videos
 from oniris.frames import save_gif
 from oniris.games.csgo import csgo_actions, csgo_names, csgo_vector, save_csgo
 
@@ -274,7 +275,7 @@ def test_digits_need_no_data(tmp_path, capsys):
 
 def test_command_line(films):
     import subprocess, sys
-    (films.parent/'run.py').write_text('from oniris.data.videos import oniris_import\noniris_import()\n')  # as the console script does
+    (films.parent/'run.py').write_text('from oniris.data.sources import oniris_import\noniris_import()\n')  # as the console script does
     for asked, made in (['films', 'a'], 'a'), (['--data', 'films', '--out', 'b'], 'b'), (['films'], 'data/films'):
         subprocess.run([sys.executable, 'run.py', *asked, '--frames', '6', '--quiet'], cwd=films.parent, check=True)
         assert len(Clips(films.parent/made)) == 16

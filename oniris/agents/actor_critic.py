@@ -4,39 +4,49 @@
 
 # %% auto #0
 __all__ = ['ActorCritic', 'make_policy_net', 'Moments', 'Dreamed', 'look_back', 'imagine', 'lambda_returns', 'still_there',
-           'actor_critic_loss', 'AgentObjective', 'train_agent']
+           'actor_critic_loss', 'Learning', 'AgentObjective', 'train_agent']
 
 # %% ../../nbs/81_actor_critic.ipynb #745560c7
 import copy
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
 from ..core import check_int, generator, seed_for
 from ..dream.imagine import LatentDreamer
-from ..dream.reward import LatentProbe, rewarded, RewardHead, schedule
+from ..dream.eyes import LatentProbe
+from ..dream.reward import RewardHead
+from ..dream.train_reward import rewarded, schedule
 from ..dream.run import load_run
 from ..pretrained import Pretrained
 from ..training.train import finished, train
 
 # %% ../../nbs/81_actor_critic.ipynb #19a17ca7
 class ActorCritic(nn.Module, Pretrained):
-    "pi(a | h) and V(h), of what a probe's hidden layer h makes of the last latents and actions"
+    "pi(a | h) and V(h), h the state that a probe says of the last latents and actions, or its hidden layer if it says none"
     part = 'policy'
     def __init__(self,
-        eyes: LatentProbe, # whose hidden layer is looked through; a reward head's, as a rule
+        eyes: LatentProbe, # that are looked through; a reward head, as a rule
         actions: int,      # how many there are
         width=128,         # of the hidden layers
+        wait=0,            # latents that it only looks at, at a game's beginning
     ):
         super().__init__()
         self.config = dict(eyes=eyes, actions=check_int(actions, 'actions', 2), width=check_int(width, 'width', 1))
-        self.eyes, seen = eyes, eyes.say.in_channels
-        self.actor, self.critic = _two_layers(seen, width, actions), _two_layers(seen, width, 1)
+        self.config['wait'] = check_int(wait, 'wait', 0)
+        self.eyes, self.told = eyes, len(eyes.config.get('states', ()))
+        seen = self.told or eyes.say.in_channels
+        self.actor, self.critic = (_two_layers(seen, width, n, norm=not self.told) for n in (actions, 1))
         with torch.no_grad(): # at first every action is as likely as the others, and nothing is expected
             for last in (self.actor[-1], self.critic[-1]): last.weight.mul_(.01)
 
-    def see(self, z, actions, memory=None): # (b t c h w), (b t a), as `LatentProbe.hidden` -> h (b t f), memory
-        return self.eyes.hidden(z, actions, memory)
+    def see(self, z, actions, memory=None): # (b t c h w), (b t a), memory of `LatentProbe` -> h (b t f), memory
+        hidden, memory = self.eyes.hidden(z, actions, memory)
+        return self.of(hidden), memory
+
+    def of(self, hidden): # what the eyes' last layer reads (b t f) -> h
+        return self.eyes.told(hidden) if self.told else hidden
 
     def value(self, h): # (… f) -> (…)
         return self.critic(h)[..., 0]
@@ -54,8 +64,9 @@ class ActorCritic(nn.Module, Pretrained):
 
     def new_memory(self, b): return self.eyes.new_memory(b)
 
-def _two_layers(c_in, width, c_out):
-    return nn.Sequential(nn.LayerNorm(c_in), nn.Linear(c_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, c_out))
+def _two_layers(c_in, width, c_out, norm=True):
+    first = [nn.LayerNorm(c_in)] if norm else [] # a state's size says something
+    return nn.Sequential(*first, nn.Linear(c_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, c_out))
 
 def make_policy_net(
     head: RewardHead, # through whose eyes it looks
@@ -115,11 +126,9 @@ def look_back(
     last=1,     # latents of which the hidden layer is wanted
 ):              # hidden (b last f); memory after the last latent
     "As `LatentProbe.hidden` of a sequence whose beginning was not seen"
-    k = eyes.config['frames'] - 1
-    seen = torch.cat([eyes.look(z.flatten(0, 1)).unflatten(0, z.shape[:2]), actions, torch.ones_like(z[:, :, :1, 0, 0])], 2)
-    before = torch.cat([eyes.new_memory(len(z)), seen * there[..., None]], 1)
-    hidden = eyes.think(before[:, -k - last:].mT).mT
-    return hidden, before[:, before.shape[1] - k:]
+    k, looks = eyes.config['frames'] - 1, eyes.looks(z, actions) * there[..., None]
+    before = torch.cat([eyes.new_memory(len(z)), looks], 1)
+    return eyes.recall(before[:, -last:], before[:, -k - last:-last])
 
 @torch.no_grad()
 def imagine(
@@ -140,6 +149,7 @@ def imagine(
     there = there & (torch.arange(there.shape[1], 0, -1)[None] <= opened[:, None]).to(there.device)
     dreamer.reset(z[:, -moments.context:], actions[:, -moments.context:], cond, seed_for(seed, 0, 'dreams') % 2**31)
     (h, memory), (_, paid) = (look_back(eyes, z, actions, there) for eyes in (policy.eyes, head))
+    h = policy.of(h)
     seen, said, held = [(z, actions, h)], [], actions.shape[-1] // policy.config['actions'] # frames of a latent
     for _ in range(horizon):
         chosen, logp = policy.choose(h[:, 0], own)
@@ -196,25 +206,37 @@ def actor_critic_loss(
     return loss, {k: mean(v).detach() for k, v in said.items()}
 
 # %% ../../nbs/81_actor_critic.ipynb #b423c5b4
-class AgentObjective:
-    "step -> loss, logs: `epochs` passes over a batch of dreams in `parts`, then new dreams with the agent as it is by then. For `train`"
-    def __init__(self, policy, head, dreamer, moments, dreams, horizon, gamma, lam, epochs, parts, entropy, tune, seed):
-        self.policy, self.head, self.dreamer, self.moments = policy, head, dreamer, moments
-        self.dreams, self.horizon, self.gamma, self.lam = dreams, horizon, gamma, lam
-        self.epochs, self.parts, self.entropy, self.tune, self.seed = epochs, parts, entropy, tune, seed
-        self.dreamed, self.round = None, None
+@dataclass(frozen=True)
+class Learning:
+    "How an agent learns"
+    dreams: int = 64      # of a batch
+    horizon: int = 16     # latents of a dream
+    gamma: float = .99    # what a latent later is worth
+    lam: float = .95      # of lambda-returns
+    epochs: int = 4       # passes over a batch
+    parts: int = 8        # optimizer steps of a pass
+    lr: float = 1e-3      # the highest learning rate
+    entropy: float = .01  # what a nat of entropy is worth
+    tune: bool = None     # do the eyes go on learning? If not given: unless they say the game's state
+    width: int = 128      # of the agent's layers
 
     @property
     def steps(self): return self.epochs * self.parts # optimizer steps that a batch of dreams is good for
 
+class AgentObjective:
+    "step -> loss, logs: some passes over a batch of dreams in parts, then new dreams with the agent as it is by then. For `train`"
+    def __init__(self, policy, head, dreamer, moments, how, seed): # how: a `Learning`
+        self.policy, self.head, self.dreamer, self.moments, self.how, self.seed = policy, head, dreamer, moments, how, seed
+        self.tune, self.dreamed, self.round = any(p.requires_grad for p in policy.eyes.parameters()), None, None
+
     @torch.no_grad()
     def _dream(self, i):
         "The i-th batch of dreams; its advantages, lambda-returns and weights; what is to be said of it"
-        d = imagine(self.dreamer, self.policy, self.head, self.moments, self.dreams, self.horizon, seed_for(self.seed, i, 'batch'))
+        d = imagine(self.dreamer, self.policy, self.head, self.moments, self.how.dreams, self.how.horizon, seed_for(self.seed, i, 'batch'))
         value, weight = self.policy.value(d.h), still_there(d.over)
         def mean(v): return (weight * v).sum() / weight.sum()
         reward = d.reward / self.head.end_scale # an end counts one, or so: numbers that a critic can say
-        target = lambda_returns(reward, self.gamma * (1 - d.over), value, self.lam)
+        target = lambda_returns(reward, self.how.gamma * (1 - d.over), value, self.how.lam)
         advantage = target - value[:, :-1]
         size = mean(advantage.square()).sqrt()
         ends = weight * d.over
@@ -225,37 +247,28 @@ class AgentObjective:
     def _seen(self, rows): # -> h (r T f), with a graph if the eyes learn too
         d = self.dreamed
         if not self.tune: return d.h[rows, :-1]
-        return look_back(self.policy.eyes, d.z[rows], d.actions[rows], d.there[rows], self.horizon + 1)[0][:, :-1]
+        return self.policy.of(look_back(self.policy.eyes, d.z[rows], d.actions[rows], d.there[rows], self.how.horizon + 1)[0][:, :-1])
 
     def __call__(self, step):
-        i, k = divmod(step, self.steps)
+        i, k = divmod(step, self.how.steps)
         fresh = self.round != i
         if fresh: (self.dreamed, self.judged, said), self.round = self._dream(i), i
-        epoch, part = divmod(k, self.parts)
-        order = torch.randperm(self.dreams, generator=generator(self.seed, i * self.epochs + epoch, 'order'))
-        rows = order[part * self.dreams // self.parts:(part + 1) * self.dreams // self.parts].to(self.dreamed.h.device)
+        epoch, part = divmod(k, self.how.parts)
+        order = torch.randperm(self.how.dreams, generator=generator(self.seed, i * self.how.epochs + epoch, 'order'))
+        rows = order[part * self.how.dreams // self.how.parts:(part + 1) * self.how.dreams // self.how.parts].to(self.dreamed.h.device)
         given = [v[rows] for v in (self.dreamed.action, self.dreamed.logp, *self.judged)]
-        loss, logs = actor_critic_loss(self.policy, self._seen(rows), *given, entropy=self.entropy)
+        loss, logs = actor_critic_loss(self.policy, self._seen(rows), *given, entropy=self.how.entropy)
         said = {name: float(v) for name, v in said.items()} if fresh else {}
-        return loss, logs | said | dict(frames=self.dreams * self.horizon * fresh)
+        return loss, logs | said | dict(frames=self.how.dreams * self.how.horizon * fresh)
 
 # %% ../../nbs/81_actor_critic.ipynb #8d10a0f2
 def train_agent(
     run,         # a `Run`, its directory, the name of one that comes with oniris, or a hub's hf:owner/name
-    data,        # a dataset of its environment to take real moments from, or `Rewarded`
+    data,        # a dataset of its environment to take real moments from, a list of such, or `Rewarded`
     out,         # directory: checkpoints, log
     steps=4000,  # optimizer steps
     head=None,   # a `RewardHead`; the run's own if not given
-    dreams=0,    # dreams of a batch; 0 for 64, or 2048 on a GPU
-    horizon=16,  # latents of a dream
-    gamma=.99,   # what a latent later is worth
-    lam=.95,     # of lambda-returns
-    epochs=4,    # passes over a batch
-    parts=8,     # optimizer steps of a pass
-    lr=1e-3,     # the highest learning rate
-    entropy=.01, # what a nat of entropy is worth
-    tune=None,   # do the eyes go on learning? If not given: unless the head learned the game's states
-    width=128,   # of the agent's layers
+    how=Learning(),
     seed=0,
     device=None,
     minutes=None, # time budget
@@ -269,19 +282,15 @@ def train_agent(
     at = next(run.denoiser.parameters()).device
     head = RewardHead.from_pretrained(run.path / 'reward') if head is None else head
     head = head.to(at).eval().requires_grad_(False)
+    policy = make_policy_net(head, run.about.get('action_space'), seed, how.width).to(at)
+    policy.eyes.requires_grad_(not policy.told if how.tune is None else how.tune)
     real = data if hasattr(data, 'take') else rewarded(run, data, 'train', mirror=True, bar=kwargs.get('bar', True))
-    context = max(1, run.context // run.time_stride)
-    policy = make_policy_net(head, run.about.get('action_space'), seed, width).to(at)
-    tune = not head.config['states'] if tune is None else tune
-    policy.eyes.requires_grad_(tune)
-    dreams = dreams or (2048 if at.type == 'cuda' else 64)
-    lucid = LatentDreamer.from_run(run, action_space=None, **dreamer)
-    moments = Moments(real, context, head.config['frames'])
-    objective = AgentObjective(policy, head, lucid, moments, dreams, horizon, gamma, lam, epochs, parts, entropy, tune, seed)
+    moments = Moments(real, max(1, run.context // run.time_stride), head.config['frames'])
+    objective = AgentObjective(policy, head, LatentDreamer.from_run(run, action_space=None, **dreamer), moments, how, seed)
     opt = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], betas=(.9, .99), weight_decay=0.)
-    config = dict(head=head.fingerprint(), world=run.denoiser.fingerprint(), width=width, dreams=dreams, horizon=horizon, gamma=gamma,
-                  lam=lam, epochs=epochs, parts=parts, lr=lr, entropy=entropy, tune=tune, seed=seed)
+    config = asdict(how) | dict(head=head.fingerprint(), world=run.denoiser.fingerprint(), seed=seed)
     if began: began(policy)
-    own = dict(every=objective.steps * 10, precision=torch.float32, minutes=minutes)
-    finished(train(policy, objective, steps, out, lr=schedule(steps, lr, minutes), opt=opt, config=config, **own | kwargs))
+    own = dict(every=how.steps * 10, precision=torch.float32, minutes=minutes)
+    finished(train(policy, objective, steps, out, lr=schedule(steps, how.lr, minutes), opt=opt, config=config, **own | kwargs))
     return policy.eval()
+

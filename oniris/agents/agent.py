@@ -8,10 +8,11 @@ __all__ = ['find_policy_dir', 'compare', 'oniris_agent']
 # %% ../../nbs/84_agent.ipynb #381ae47a
 import json
 from pathlib import Path
-from .actor_critic import ActorCritic, train_agent
+from .actor_critic import ActorCritic, Learning, train_agent
 from .score import describe_score, Pilot, play_game, play_known, score
 from ..core import check_int, command, write_atomic
-from ..dream.reward import RewardHead, train_reward
+from ..dream.reward import RewardHead
+from ..dream.train_reward import train_reward
 from ..dream.run import load_run
 
 # %% ../../nbs/84_agent.ipynb #0ab2b314
@@ -78,7 +79,7 @@ def _train(run, data, out, steps, minutes, horizon, seed): # -> the agent's dire
     data, place = data or run.data, Path(out or run.results_dir / 'policy')
     if data is None: raise ValueError(f'{run.path}: the dataset it was trained on is not here; give one with rewards (--data)')
     head = RewardHead.from_pretrained(_find_reward(run, data))
-    policy = train_agent(run, data, place, steps, head=head, horizon=horizon, minutes=minutes or None, seed=seed)
+    policy = train_agent(run, data, place, steps, head=head, how=Learning(horizon=horizon), minutes=minutes or None, seed=seed)
     policy.save_pretrained(place, half=True)
     print(f'{place}: an agent that has seen nothing but dreams')
     return place

@@ -60,10 +60,9 @@ class Pilot:
 
     def begin(self,
         games: int, # that are played side by side
-    ):              # -> actions (n a) for the frames of the first latent but the first
+    ):
         self.memory, self.cache = self.policy.new_memory(games), None if self.run.codec is None else self.run.codec.new_cache()
-        self.action = torch.zeros(games, self.run.action_dim)
-        return self.action
+        self.looks = 0 # latents seen
 
     @torch.no_grad()
     def __call__(self,
@@ -74,6 +73,8 @@ class Pilot:
         z = x if self.run.codec is None else self.run.codec.to_latents(x, self.cache)
         h, self.memory = self.policy.see(z.float(), actions.flatten(1)[:, None].to(z), self.memory)
         chosen, _ = self.policy.choose(h[:, 0], self.rng)
+        self.looks += 1
+        if self.looks <= self.policy.config.get('wait', 0): chosen = torch.zeros_like(chosen)
         return F.one_hot(chosen, self.policy.config['actions']).float().cpu()
 
 def _together(run, pilot, seeds, longest): # games side by side, until all are over

@@ -101,6 +101,7 @@ def number_rows(
         raise ValueError(f'{file}: expected a row of numbers for every frame, got {v.dtype} {v.shape}')
     return v
 
+# %% ../../nbs/35_captions.ipynb #f2d44320
 def read_actions(
     file,        # .jsonl with a line for each film; .npy or .csv with a row for each frame of an only film
     films: list, # names of the films
@@ -152,6 +153,7 @@ def _captions(folder, films, lines, text):
         if not isinstance(v, str) or '\0' in v: raise ValueError(f'caption of {k}: expected a text, got {v!r}')
     return found
 
+# %% ../../nbs/35_captions.ipynb #fffc4437
 def _labels(films, lines, labels, label):
     "film -> label: the folder it lies in, its line in captions.jsonl, or one for all."
     if label is not None: return dict.fromkeys(films, str(label))
@@ -160,6 +162,7 @@ def _labels(films, lines, labels, label):
         if '/' not in k: raise ValueError(f'labels: {k} lies in no folder of its own')
     return {k: Path(k).parent.name for k in films}
 
+# %% ../../nbs/35_captions.ipynb #04e14997
 def _vectors(lines):
     "film -> vector, from captions.jsonl."
     found = {}
@@ -173,6 +176,7 @@ def _vectors(lines):
     if len(widths) > 1: raise ValueError(f'embeddings: expected vectors of one width, got {sorted(widths)}')
     return found
 
+# %% ../../nbs/35_captions.ipynb #cff76d3d
 def _embedded(captions, embed, batch=32):
     "key -> vector of its text; every text is embedded once."
     encode = text_encoder(embed) if isinstance(embed, str) else embed
@@ -196,14 +200,17 @@ def read_beside(
     actions=None,       # a file of actions, if it is not actions.jsonl
     text: str=None,     # a caption for all films
     label: str=None,    # a label for all films
+    said=None,          # a file of captions, if it is not captions.jsonl
 ) -> Beside:
     "Read actions and descriptions. Raises ValueError for a line that makes no sense, and if there is more than one source of vectors."
-    folder, space, said, lines = Path(folder), None, None, {}
+    folder, space, acted, lines = Path(folder), None, None, {}
     if actions is None and (folder/'actions.jsonl').is_file(): actions = folder/'actions.jsonl'
-    if actions is not None: space, said = read_actions(actions, films)
-    if (folder/'captions.jsonl').is_file(): _, lines = read_lines(folder/'captions.jsonl')
+    if actions is not None: space, acted = read_actions(actions, films)
+    if said is not None and not Path(said).is_file(): raise FileNotFoundError(f'{said}: no such file of captions')
+    if said is None and (folder/'captions.jsonl').is_file(): said = folder/'captions.jsonl'
+    if said is not None: _, lines = read_lines(said)
     captions, label, cond = _captions(folder, films, lines, text), _labels(films, lines, labels, label), _vectors(lines)
-    about = dict(unused_lines=len({*lines, *(said or {})} - set(films)))
+    about = dict(unused_lines=len({*lines, *(acted or {})} - set(films)))
     if sum(map(bool, (cond, label, embed))) > 1:
         raise ValueError('expected one of embeddings, labels and a text model: a film has one vector')
     if label:
@@ -213,8 +220,8 @@ def read_beside(
         if not captions: raise ValueError('there is no caption to embed: expected captions.jsonl, .txt files, or one text for all')
         cond, about['text'] = _embedded(captions, embed), embedder_name(embed)
     width = spaces.flatdim(space_from(space)) if space else 0
-    if said and not space: width = len(action_vectors(next(iter(said.values())).get('actions'))[0])
-    return Beside(space, int(width), said, captions or None, cond or None, about)
+    if acted and not space: width = len(action_vectors(next(iter(acted.values())).get('actions'))[0])
+    return Beside(space, int(width), acted, captions or None, cond or None, about)
 
 # %% ../../nbs/35_captions.ipynb #a160e308
 def embed_captions(
@@ -271,6 +278,7 @@ def save_clips(
             writer.add(np.broadcast_to(frames[i], (t, h, w, 3)), episode=i, **{k: v[i] for k, v in said.items()})
     return Path(path)
 
+# %% ../../nbs/35_captions.ipynb #bef0b19a
 def _cond_of(n, cond, captions, embed, about):
     "Vectors (n e) or None, and what is to be remembered of them."
     if embed is not None:

@@ -48,6 +48,7 @@ class Clips:
         where, (h, w) = self.url or str(self.path), self.size
         return f"Clips({where!r}, {self.split!r}): {len(self)} of {self.frames} {self.kind}, {h}x{w}"
 
+# %% ../../nbs/32_clips.ipynb #2d2b44d1
 def _rows(index, split):
     "Which clips are of a split; those in the gap between two stretches of time are of neither."
     test = np.array(index['test'], bool)
@@ -80,6 +81,7 @@ def _shard(self: Clips, k):
     self._files[k] = arrays  # the last in the order
     return arrays
 
+# %% ../../nbs/32_clips.ipynb #18405798
 @patch
 def _open_shard(self: Clips, k):
     "The arrays of shard `k` by name (to look a name up in a file takes longer than to read a clip's actions). Raises DataError."
@@ -96,6 +98,7 @@ def _open_shard(self: Clips, k):
     except DataError: raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e: raise DataError(f'{file} cannot be read: {e}') from e
 
+# %% ../../nbs/32_clips.ipynb #6db85a3f
 @patch
 def _check_files(self: Clips, whole):
     "Raise DataError unless the shards are here, or can be had: elsewhere they are only fetched at once if `whole` is asked for."

@@ -33,6 +33,7 @@ def as_picture(
     if x.shape[-1] == 4: x = np.round(x[..., :3] * (x[..., 3:] / 255.)).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(x, 3, -1) if x.shape[-1] == 1 else x)
 
+# %% ../../nbs/32a_environments.ipynb #99d7b75e
 def shrink(
     frame,        # a picture of any size, as `as_picture` takes it
     size,         # (h, w) that it shall have, or the side of a square
@@ -69,6 +70,7 @@ def find_env(
         raise ValueError(f'{env_id}: its package is not installed; pip install {package.replace("_", "-")}, then it is {package}:{env_id}')
     return f'{package}:{env_id}'
 
+# %% ../../nbs/32a_environments.ipynb #ce21dc50
 def import_function(
     address: str,  # 'module:name'
     what: str,     # what to call it in the message
@@ -101,6 +103,7 @@ def drawing_advice(
     return (f"; MuJoCo draws by MUJOCO_GL={os.environ.get('MUJOCO_GL', 'glfw')}: without a screen egl, which needs libegl1, or osmesa, "
             'which needs libosmesa6; with a screen, or under xvfb-run, glfw')
 
+# %% ../../nbs/32a_environments.ipynb #07f9fb13
 def _class_of(env_id):
     "The class or function that makes it, or None where gymnasium does not know."
     try: creator = gym.spec(env_id.split(':')[-1]).entry_point
@@ -115,6 +118,7 @@ def _camera(env_id):
         if mode in modes: return mode
     raise ValueError(f"{env_id}: expected an environment that draws into an array (render mode 'rgb_array'), it has {modes}")
 
+# %% ../../nbs/32a_environments.ipynb #611b73d1
 def flattens(
     space,  # of actions or observations
 ) -> bool:
@@ -173,6 +177,7 @@ def frame_rate_of(
     sensible = isinstance(rate, (int, float, np.number)) and np.isfinite(rate) and 0 < rate < 1e6
     return float(rate) if sensible else 30.
 
+# %% ../../nbs/32a_environments.ipynb #2676d4f6
 def describe_env(
     env_id: str,    # a gymnasium environment's name, or 'module:Name'
     /,
@@ -191,6 +196,7 @@ def describe_env(
         return known | dict(fps=frame_rate_of(env), limit=limit, frame_skip=skip)
     finally: env.close()
 
+# %% ../../nbs/32a_environments.ipynb #ed600356
 def env_from(
     about: dict,  # what a dataset or a run says about its environment
 ) -> gym.Env:

@@ -48,6 +48,7 @@ def action_summary(
     else: lines = [f'  number {i:3}   {low:.3g} to {high:.3g}' for i, (low, high) in enumerate(zip(every.min(0), every.max(0)))][:16]
     return ['actions:', *lines, f'  the longest that one is held in a clip: {held:.0f} of {clips.frames} frames (median)']
 
+# %% ../../nbs/33a_look.ipynb #f7405a45
 def look(
     path, # a dataset's directory
 ) -> str:

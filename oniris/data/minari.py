@@ -47,6 +47,7 @@ def _pictures(group, where):
         raise ValueError(f'{where}: expected pictures, uint8 (n h w 3), among its observations, got {got}')
     return found[0]
 
+# %% ../../nbs/36a_minari.ipynb #dbcd2c6d
 def _frames(dataset, size, how, back):
     "The pictures in the size they shall have: uint8 (n h w 3)."
     out = []
@@ -84,6 +85,7 @@ def _episode(group, space, where):
         raise ValueError(f'{where}: expected {n - 1} rewards and terminations, got {len(rewards) - 1} and {len(done) - 1}')
     return np.stack(vectors), rewards, done
 
+# %% ../../nbs/36a_minari.ipynb #ac2582e2
 def _episode_clips(group, where, space, number, frames, size, cut, how, back, alone):
     "Yield an episode's clips as `Writer.add` takes them. `cut` is for `windows`, `alone` the share of an only episode that is held out."
     pictures = _pictures(group['observations'], where)
@@ -141,6 +143,7 @@ def import_minari(
         for clip in islice(clips, writer.done, None): writer.add(**clip)
         return writer.close(episodes=len(names))
 
+# %% ../../nbs/36a_minari.ipynb #ef974403
 def minari_summary(
     path, # a dataset that `import_minari` made
 ) -> str:

@@ -30,26 +30,6 @@ from .pool import in_order
 from .spaces import action_from, check_actions
 
 # %% ../../nbs/33_record.ipynb #2817d61f
-def _ask(what, call, *args, advice=''):
-    "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
-    try: return call(*args)
-    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
-
-def _reset(env, seed):
-    obs, _ = env.reset(seed=seed)
-    return obs
-
-def _step(env, move):
-    "A step, in the types that we keep: a reward that is None is 0, an end that is 0 or 1 is a bool."
-    obs, reward, terminated, truncated, _ = env.step(move)
-    return obs, _reward(reward), bool(terminated), bool(truncated)
-
-def _reward(r):
-    "A reward as a float: 0 for None, NaN for what is no single number."
-    if r is None: return 0.
-    try: return float(np.asarray(r, np.float64).reshape(()) if np.size(r) == 1 else np.nan)
-    except (TypeError, ValueError): return np.nan
-
 def play(
     env: gym.Env,  # from `make_env`
     seed: int,     # of the reset
@@ -69,6 +49,27 @@ def play(
             obs, r, terminated, truncated = _ask(f'step {i}', _step, env, action_from(env.action_space, action))
             reward, done, late = reward + (0 if ended else r), done or terminated, truncated and not ended
             if late or (terminated and not ended): break
+
+# %% ../../nbs/33_record.ipynb #f46ae08e
+def _ask(what, call, *args, advice=''):
+    "What the environment answers; what it raises becomes an EnvironmentFailed that says so."
+    try: return call(*args)
+    except Exception as e: raise EnvironmentFailed(f'{what} of the environment failed: {type(e).__name__}: {e}{advice}') from e
+
+def _reset(env, seed):
+    obs, _ = env.reset(seed=seed)
+    return obs
+
+def _step(env, move):
+    "A step, in the types that we keep: a reward that is None is 0, an end that is 0 or 1 is a bool."
+    obs, reward, terminated, truncated, _ = env.step(move)
+    return obs, _reward(reward), bool(terminated), bool(truncated)
+
+def _reward(r):
+    "A reward as a float: 0 for None, NaN for what is no single number."
+    if r is None: return 0.
+    try: return float(np.asarray(r, np.float64).reshape(()) if np.size(r) == 1 else np.nan)
+    except (TypeError, ValueError): return np.nan
 
 # %% ../../nbs/33_record.ipynb #daf7c307
 LARGE = 1024 # numbers of an observation that are still a state; a larger one is a picture, and left to the renderer
@@ -119,33 +120,34 @@ def _episode(e, env_id, wrap, options, policy, size, seed, skip, **cut):
         except EnvironmentFailed as failure: return Episode(env_seed, failed=str(failure))
 
 # %% ../../nbs/33_record.ipynb #3741d149
-AFTER = .2              # share of a recording that may lie after the ends of its episodes
+AFTER = .2                 # share of a recording that may lie after the ends of its episodes
 PATIENCE, LATER = 50, 1000 # episodes in a row that may give no clip, at the beginning and later
 
 class _Tally:
     "What a recording has come to; it is written down with every clip, so that it goes on from there."
+    names = 'episode', 'clip', 'left_over', 'over', 'failed'
     def __init__(self, begin):
         begin = begin or {}
         self.episode, self.clip, self.left_over, self.over, self.failed = (begin.get(k, 0) for k in self.names)
-        self.idle, self.longest, self.last = 0, 0, ''
-    names = 'episode', 'clip', 'left_over', 'over', 'failed'
+        self.idle, self.longest, self.last, self.replays = 0, 0, '', True
     def __call__(self): return {k: int(getattr(self, k)) for k in self.names}
+    def counts(self): return dict(episodes=self.episode + 1, left_over=self.left_over, failed=self.failed, replays=self.replays)
 
-def _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, check):
-    "Add the clips of the episodes until there are `clips`; returns the tally. `check` is given the first one that is added."
+# %% ../../nbs/33_record.ipynb #ad70e247
+def _fill(writer, results, again, clips, after, lenient, left_out, bar):
+    "Add the clips of the episodes until there are `clips`; returns the tally. Of the first one, `again` says whether it can be replayed."
+    frames, begin, first = writer.arguments['frames'], writer.resume, True
     tally, skipped = _Tally(begin), (begin or {}).get('clip', 0)
     for e, episode in enumerate(results, tally.episode):
         tally.episode, before = e, len(writer)
-        if episode.failed:
-            tally.failed, tally.last = tally.failed + 1, f'episode {e} (seed {episode.seed}): {episode.failed}'
-            if not lenient: raise EnvironmentFailed(f'{tally.last}; lenient leaves such episodes out')
+        if episode.failed: _count_failure(tally, e, episode, lenient)
         for i in range(skipped, len(episode.first)):
             if len(writer) == clips: break
             clip = _one_clip(episode, i, left_out)
             over = int(clip['done'].sum())
             if tally.over + over > after * (len(writer) + 1) * frames: continue
             tally.over, tally.clip = tally.over + over, i + 1
-            if check is not None: check = check(clip, episode.seed)
+            if first: tally.replays, first = again(clip, episode.seed), False
             writer.add(**clip, episode=e, seed=episode.seed, resume=tally())
             bar.update()
         tally.left_over += episode.length - frames * len(episode.first)
@@ -156,6 +158,20 @@ def _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, 
         if tally.idle == (LATER if len(writer) else PATIENCE): raise ValueError(_why_none(tally, frames, after))
     return tally
 
+def _count_failure(tally, e, episode, lenient):
+    "Remember that an episode failed. Raises EnvironmentFailed unless that is to be tolerated."
+    tally.failed, tally.last = tally.failed + 1, f'episode {e} (seed {episode.seed}): {episode.failed}'
+    if not lenient: raise EnvironmentFailed(f'{tally.last}; lenient leaves such episodes out')
+
+def _one_clip(episode, i, left_out):
+    "Clip `i` of an episode as `Writer.add` takes it; numbers that are not finite become 0."
+    clip = {k: v[i] for k, v in zip(FIELDS, episode.clips) if k not in left_out}
+    for k in 'states', 'rewards':
+        if k in clip and not np.isfinite(clip[k]).all(): clip[k] = np.nan_to_num(clip[k], nan=0., posinf=0., neginf=0.)
+    first = int(episode.first[i])
+    return clip | dict(first=first, past=episode.actions[:first])
+
+# %% ../../nbs/33_record.ipynb #f6d6e342
 def _why_none(tally, frames, after):
     "What to say when no episode gives a clip."
     if tally.last: return f'env: {tally.failed} episodes failed, the last was {tally.last}'
@@ -166,15 +182,14 @@ def _why_none(tally, frames, after):
     return (f'frames: none of {tally.idle} episodes in a row fills {frames} frames, the longest had {tally.longest}; '
             f'frames={fits} fits, and so may a smaller skip or a longer tail')
 
-def _one_clip(episode, i, left_out):
-    "Clip `i` of an episode as `Writer.add` takes it; numbers that are not finite become 0."
-    clip = {k: v[i] for k, v in zip(FIELDS, episode.clips) if k not in left_out}
-    for k in 'states', 'rewards':
-        if k in clip and not np.isfinite(clip[k]).all(): clip[k] = np.nan_to_num(clip[k], nan=0., posinf=0., neginf=0.)
-    first = int(episode.first[i])
-    return clip | dict(first=first, past=episode.actions[:first])
-
 # %% ../../nbs/33_record.ipynb #c46bc02d
+def _check_numbers(after, tail, **numbers):
+    "Raise TypeError or ValueError, by name, for a number that makes no sense."
+    for name, v in numbers.items():
+        if v is not None: check_int(v, name, 1)
+    check_int(tail, 'tail', 0)
+    if not 0 <= after <= 1: raise ValueError(f'after: expected a share from 0 to 1, got {after!r}')
+
 def _check_asked(frames, longest, limit, skip, tail):
     "Raise ValueError where no episode can fill a clip, whoever plays."
     if frames > longest: raise ValueError(f'frames: episodes are left after longest={longest} frames and cannot fill clips of {frames}')
@@ -184,7 +199,7 @@ def _check_asked(frames, longest, limit, skip, tail):
 
 # %% ../../nbs/33_record.ipynb #a1d4e1c6
 def _left_out(env_id, wrap, options, size):
-    "What of an environment cannot be kept, and why: a state that is no vector or not finite, a reward that is no number."
+    "What of an environment cannot be kept, and why: a state that is no vector or not finite, a reward that is no number. Warns."
     with closing(make_env(env_id, wrap=wrap, **options)) as env:
         env.action_space.seed(0)
         rest = spaces.flatten(env.action_space, env.action_space.sample())
@@ -194,6 +209,8 @@ def _left_out(env_id, wrap, options, size):
     if not states[0].size: why['states'] = 'its observations are large' if large else 'its observations do not flatten to a vector'
     elif not np.isfinite(states).all(): why['states'] = 'its observations are not finite'
     if not np.isfinite([reward for *_, reward, _ in items]).all(): why['rewards'] = 'its rewards are no numbers'
+    for k, reason in why.items():
+        if 'large' not in reason: warnings.warn(f'{env_id}: {k} are not recorded: {reason}', stacklevel=3)
     return why
 
 def _same_again(clip, seed, env_id, wrap, options, size, skip):
@@ -204,6 +221,31 @@ def _same_again(clip, seed, env_id, wrap, options, size, skip):
         except ValueError: return False
     return len(again) == len(played) and np.array_equal(again[-len(clip['frames']):], clip['frames'])
 
+# %% ../../nbs/33_record.ipynb #c63cb349
+def _find_policy(policy, env_id, wrap, options):
+    "The policy, found here so that it is complained of here and not in a worker."
+    with closing(make_env(env_id, wrap=wrap, **options)) as env: return find_policy(policy, env)
+
+def _about(known, **asked):
+    "What a dataset remembers of its recording."
+    about = {k: known[k] for k in ('env_id', 'env', 'wrap', 'action_space', 'action_names') if k in known}
+    return about | asked | dict(versions={m.__name__: m.__version__ for m in (gym, np, h5py, PIL)})
+
+def _collect(writer, job, again, clips, workers, progress, after, lenient, left_out):
+    "Play episodes by several processes, from the one on at which an earlier attempt stopped, and write their clips; returns the tally."
+    if writer.done > clips: raise ValueError(f'clips: {writer.place} was begun and holds {writer.done} already, got {clips}')
+    results = in_order(job, count(writer.resume['episode'] if writer.resume else 0), workers or min(os.cpu_count() or 1, 4))
+    bar = tqdm(total=clips, initial=writer.done, unit='clip', desc='recording', disable=not progress)
+    with closing(results), bar: tally = _fill(writer, results, again, clips, after, lenient, left_out, bar)
+    _warn_at_the_end(writer.about['env_id'], tally)
+    return tally
+
+def _warn_at_the_end(env_id, tally):
+    "Warn where a recording cannot be replayed, or has left episodes out."
+    if not tally.replays:
+        warnings.warn(f'{env_id} draws other frames when it is played again with the same seed and actions: it ignores its seed, '
+                      'so nobody can ask it what would have happened', stacklevel=4)
+    if tally.failed: warnings.warn(f'{tally.failed} episodes in which {env_id} failed were left out; the last: {tally.last}', stacklevel=4)
 
 # %% ../../nbs/33_record.ipynb #658484bd
 def record(
@@ -231,39 +273,21 @@ def record(
     **kwargs,              # the same, one by one
 ) -> Path:
     "Play, photograph, cut, write; goes on where it was interrupted. ValueError (numbers, policy, episodes too short), FileExistsError."
-    numbers = dict(clips=clips, frames=frames, skip=skip, longest=longest)
-    numbers |= {k: v for k, v in dict(per_episode=per_episode, workers=workers).items() if v is not None}
-    for name, v in numbers.items(): check_int(v, name, 1)
-    check_int(tail, 'tail', 0)
-    if not 0 <= after <= 1: raise ValueError(f'after: expected a share from 0 to 1, got {after!r}')
+    _check_numbers(after, tail, clips=clips, frames=frames, skip=skip, longest=longest, per_episode=per_episode, workers=workers)
     size, options = as_size(size), dict(options or {}) | kwargs
     known = describe_env(env_id, wrap=wrap, **options)
-    env_id = known['env_id']
     _check_asked(frames, longest, known['limit'], skip, tail)
-    with closing(make_env(env_id, wrap=wrap, **options)) as env: policy = find_policy(policy, env)  # complain here and not in a worker
-    made = dict(env_id=env_id, wrap=wrap, options=options)
-    about = {k: known[k] for k in ('env_id', 'env', 'wrap', 'action_space', 'action_names') if k in known}
-    about |= dict(skip=skip, seed=seed, policy=policy_name(policy), tail=tail, per_episode=per_episode, longest=longest, after=after,
-                  versions={m.__name__: m.__version__ for m in (gym, np, h5py, PIL)})
+    made = dict(env_id=known['env_id'], wrap=wrap, options=options)
+    policy = _find_policy(policy, **made)
+    about = _about(known, skip=skip, seed=seed, policy=policy_name(policy), tail=tail, per_episode=per_episode, longest=longest,
+                   after=after)
     width, fps = known['action_space']['width'], known['fps'] / skip
     writer = Writer(path, 'frames', frames, size, width, about, shard, seed, test, fps, overwrite, add)
-    if writer.done > clips: raise ValueError(f'clips: {path} was begun and holds {writer.done} already, got {clips}')
-    left_out = _left_out(size=size, **made)
-    for k, why in left_out.items():
-        if 'large' not in why: warnings.warn(f'{env_id}: {k} are not recorded: {why}', stacklevel=2)
-    same = []
-    def check(clip, env_seed): same.append(_same_again(clip, env_seed, size=size, skip=skip, **made))
-    cut = dict(frames=frames, tail=tail, most=per_episode, longest=longest)
-    job = partial(_episode, **made, policy=policy, size=size, seed=seed, skip=skip, **cut)
-    begin = writer.resume
-    results = in_order(job, count(begin['episode'] if begin else 0), workers or min(os.cpu_count() or 1, 4))
-    bar = tqdm(total=clips, initial=writer.done, unit='clip', desc='recording', disable=not progress)
-    with closing(results), bar: tally = _fill(writer, results, clips, frames, after, lenient, left_out, begin, bar, check)
-    if not all(same):
-        warnings.warn(f'{env_id} draws other frames when it is played again with the same seed and actions: it ignores its seed, '
-                      'so nobody can ask it what would have happened', stacklevel=2)
-    if tally.failed: warnings.warn(f'{tally.failed} episodes in which {env_id} failed were left out; the last: {tally.last}', stacklevel=2)
-    return writer.close(episodes=tally.episode + 1, left_over=tally.left_over, failed=tally.failed, replays=all(same), left_out=left_out)
+    left_out = _left_out(**made, size=size)
+    how = dict(size=size, skip=skip) | made
+    job = partial(_episode, **how, policy=policy, seed=seed, frames=frames, tail=tail, most=per_episode, longest=longest)
+    tally = _collect(writer, job, partial(_same_again, **how), clips, workers, progress, after, lenient, left_out)
+    return writer.close(**tally.counts(), left_out=left_out)
 
 # %% ../../nbs/33_record.ipynb #8751c0ec
 def replay(

@@ -145,6 +145,7 @@ def _unfinished(path):
         return 0
     finally: os.close(fd)
 
+# %% ../../nbs/31a_remote.ipynb #d84a60d0
 def _reserve(cache, fd, need, url):
     "Give the unfinished file `fd` its length, when there is room for it. DataError if there never can be."
     limit = cache_bytes()
@@ -183,6 +184,7 @@ def _here(file, entry, whole=False):
         return fits
     except FileNotFoundError: return False
 
+# %% ../../nbs/31a_remote.ipynb #777ec4a3
 def fetch_shard(
     folder,            # a dataset's directory that stands for one elsewhere
     entry: dict,       # of the shard, in the index
@@ -207,6 +209,7 @@ def fetch_shard(
             raise
     return file
 
+# %% ../../nbs/31a_remote.ipynb #f59a383c
 def open_shard(
     folder,      # as for `fetch_shard`
     entry: dict, # of the shard, in the index

@@ -234,3 +234,19 @@ def sample(self:GaussianDiffusion,
             x = then.sqrt()*x0 + (1 - then).sqrt()*(x - abar.sqrt()*x0)/(1 - abar).sqrt()
     self.train(training)
     return x
+
+# %% ../../nbs/11_ddpm.ipynb #699bfdb6
+@patch
+@torch.no_grad()
+def denoise(self:GaussianDiffusion,
+    x,              # x_0 + sigma noise (b ...)
+    sigma,          # > 0, one number for all
+    cond=None,      # as for `sample`
+    cond_scale=1.,  # strength of guidance
+):                  # -> D(x; sigma) (b ...)
+    "The chain as a denoiser: x_0 from x/sqrt(1 + sigma^2) at the step whose noise level is nearest. ValueError unless sigma > 0."
+    sigma = float(sigma)
+    if not sigma > 0: raise ValueError(f'sigma: expected > 0, got {sigma}')
+    t = int((self.chain.sigma[1:].log() - math.log(sigma)).abs().argmin())
+    steps = torch.full((len(x),), t, device=x.device)
+    return self.predict_start(x/math.sqrt(1 + sigma**2), steps, self._cond(cond, len(x)), cond_scale)

@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from ..core import amp_dtype, check_finite, check_int, check_shape, generator, seed_for, write_atomic
 from ..data.spaces import check_actions, describe_space
 from ..diffusion.sampler import dpmpp_2m, euler, guide, heun, karras_sigmas
+from .first import beginning
 from .graph import Captured, Eager
 from .run import Context, load_run
 from ..nn.mp import bake, mp_layers
@@ -106,17 +107,19 @@ class Dreamer:
 
     @torch.no_grad()
     def reset(self,
-        frames,       # a real past (b t 3 H W) in [-1, 1]; latents (b t c h w) if there is no codec. t is a multiple of `stride`
+        frames=None,  # a real past (b t 3 H W) in [-1, 1]; latents (b t c h w) if there is no codec. t is a multiple of `stride`
         actions=None, # (b t a): actions[:, i] led to frame i
         cond=None,    # (b e): a condition that holds for the whole dream
         seed=None,    # another one than the dreamer's
+        number=None,  # of sequences, where there are no frames: one, or one for each condition, if not given
     ):                # -> self
-        "Begin with a real past. ValueError or TypeError for bad input, which leaves the dream as it was."
+        "Begin with a real past, or without frames with one that the image model draws. Bad input raises, and leaves the dream as it was."
+        frames, actions, cond = beginning(self, frames, actions, cond, seed, number)
         past = self._past(frames, actions, cond)
         seeds = self._seeds(self.seed if seed is None else seed, range(len(frames)))
         cache, decoding = self._begin(past, seeds)
         self._settle(cache, past.cond)
-        self.decoding, self.seeds, self.kind = decoding, seeds, frames.dtype
+        self.decoding, self.seeds, self.kind, self.past = decoding, seeds, frames.dtype, frames
         self.ages = [past.frames.shape[1]] * len(frames)
         self._shape = self.block, *past.frames.shape[2:]
         return self

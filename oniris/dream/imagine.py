@@ -34,10 +34,10 @@ class LatentDreamer(Dreamer):
         self.codec, self.p = Undecoded(codec, self.net['channels']), 1
         self.rng = torch.Generator(self.device)
 
-    def reset(self, frames, actions=None, cond=None, seed=None):
+    def reset(self, frames=None, actions=None, cond=None, seed=None, number=None):
         "As `Dreamer.reset`; frames are latents (b t c h w), actions those of latents (b t a)"
         self.rng.manual_seed(self.seed if seed is None else seed)
-        return super().reset(frames, actions, cond, seed)
+        return super().reset(frames, actions, cond, seed, number)
 
     def _noise(self, stream, seeds, ages, shape):
         return torch.randn(len(seeds), *shape, generator=self.rng, device=self.device, dtype=self.dtype)

@@ -135,6 +135,7 @@ class OnnxStep(Eager):
         _needed()
         super().__init__(sigmas, device)
         self.levels, self.sessions = _Constants(sigmas, 'cpu'), {}
+        self.files = {}  # step, decode -> the graph that was used last
 
     def step(self, dreamer, start, context, action):
         "As `Eager`, to the rounding of the kernels"
@@ -157,7 +158,7 @@ class OnnxStep(Eager):
 
     def another(self):
         other = super().another()
-        other.sessions = self.sessions
+        other.sessions, other.files = self.sessions, self.files
         return other
 
     def _session(self, what, make, args, dreamer): # make() is the module, wanted only when it is written
@@ -167,7 +168,7 @@ class OnnxStep(Eager):
             if not path.is_file():
                 print(f'writing {what} for ONNX Runtime, once: {path}', file=sys.stderr)
                 write_graph(make(), args, path)
-            self.sessions[key] = open_graph(path)
+            self.sessions[key], self.files[what] = open_graph(path), path
         return self.sessions[key]
 
 def _settings(dreamer): # all that a step depends on besides its inputs

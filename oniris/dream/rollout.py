@@ -166,6 +166,7 @@ def game_played(
     pictures, actions, *_ = zip(*ahead)
     return Played(torch.from_numpy(np.stack(actions))[None], np.stack(pictures), f"{about['env_id']}'s own heuristic")
 
+# %% ../../nbs/63_rollout.ipynb #bf4f5e7d
 def file_player(
     run: Run,
     file,         # .npy or .csv: a row for each frame, the number of an action or its vector
@@ -180,6 +181,7 @@ def file_player(
     vectors = action_vectors(rows.astype(int).tolist(), run.action_space) if numbered else rows.reshape(len(rows), -1)
     return Played(torch.from_numpy(check_actions(vectors, space))[None], None, f'the actions of {file}')
 
+# %% ../../nbs/63_rollout.ipynb #55c258a5
 def default_start(
     run: Run,
 ) -> int:
@@ -266,6 +268,7 @@ def _save_films(video, out, fps, scale):
     except ImportError as e: print(f'no MP4: {e}')
 
 def _find_start(run, start): # the option -> number of a start or None, Context
+    if start == 'none': return None, Context(None)
     if start.lstrip('-').isdigit() or not start:
         i = int(start) if start else default_start(run)
         try: return i, run.start(i)
@@ -278,7 +281,7 @@ def oniris_dream(
     run:str='lander',    # a run's directory, the name of one that comes with oniris, or a hub's hf:owner/name
     frames:int=200,      # how many to dream
     out:str='dream.gif', # where to write; an .mp4 of the same name lies beside it
-    start:str='',        # number of one of the run's real starts, or a picture or a film to go on from; the earliest start if not given
+    start:str='',        # a real start's number, a picture or film to go on from, or none: a first one is drawn; the earliest if not given
     seed:int=0,          # of the dream's noise and of random actions
     steps:int=0,         # network evaluations a frame; 0 for the run's own
     action:int=-1,       # the action to hold, in a world of numbered actions; -1 for a player
@@ -306,6 +309,7 @@ def oniris_dream(
         played = Played(held_actions(found.action_space, frames, seed, hold, action), None, f'action {action}')
     else: played = find_player(found, which, frames, seed, hold)
     video = film(dreamer, frames if played.actions is None else played.actions.shape[1], played.actions)
+    if given.frames is None: video = np.concatenate([to_uint8(dreamer.past[0]), video]) # drawn too
     both = played.pictures is not None and not alone
     _save_films(_beside(video, played.pictures) if both else video, out, found.fps, scale)
     if played.actions is not None: print(f'played by {played.player}' + ('; above the dream, below the game itself' if both else ''))

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..core import check_int, seed_for, write_atomic
 from ..data.clips import Clips
 from ..data.environments import env_from
-from ..data.policies import own_heuristic
+from ..data.policies import expert_player, known_policy
 from ..data.record import play
 from ..data.spaces import action_vector
 from ..dream.run import Run
@@ -82,13 +82,12 @@ def make_player(
     name: str,                 # one of `PLAYERS`
     env,                       # what is played
     rng: np.random.Generator,  # of this episode
+    policy='random',           # who plays an expert where the environment brings none: whoever played the recording
 ):
     "act(i, observation) -> action vector. ValueError for an unknown name."
     if name not in PLAYERS: raise ValueError(f'player: expected one of {PLAYERS}, got {name!r}')
     env.action_space.seed(int(rng.integers(2**31)))
-    try: heuristic = own_heuristic(env)
-    except ValueError: heuristic = None # the environment has none: random actions
-    def expert(obs): return heuristic(env, obs) if heuristic else env.action_space.sample()
+    expert = expert_player(env, policy, rng)
     choose = HeldKeys(env.action_space, expert, rng) if name == 'held' else expert
     return lambda i, obs: action_vector(env.action_space, choose(obs))
 
@@ -128,7 +127,8 @@ def _taken(v, start, frames): # (t ...) -> (frames ...): from `start` on, the la
 def _episode(run, player, e, frames): # number `e` of the benchmark: fields of one sequence, and for how many frames it is fair
     seed, rng = seed_for(0, e, f'exam {player}') % 2**31, np.random.default_rng(seed_for(0, e, f'exam policy {player}'))
     late = LATE if landers_in(run.about) else 0
-    fields = _play_on(run.about, run.size, seed, lambda env: make_player(player, env, rng), frames + late)
+    policy = known_policy(run.about)
+    fields = _play_on(run.about, run.size, seed, lambda env: make_player(player, env, rng, policy), frames + late)
     status, fair = _status(run.about, fields)
     start, on = fair_start(fair, run.context)
     out = {k: _taken(fields[k], start, frames) for k in ('frames', 'actions', 'states')}

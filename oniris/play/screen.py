@@ -306,8 +306,11 @@ def oniris_play(
     options:str='{}',  # with --env: the environment's own options, as JSON
     wrap:str='',       # with --env: module:function that is given the environment and returns the one to play
     browse:bool=False, # open the page in the browser
+    static:str='',     # write a page that plays without Python into this directory, and end (npm install onnxruntime-web first)
+    runtime:str='',    # with --static: the folder of onnxruntime-web's files, if it is not in node_modules here
 ):
     "Play a trained run, or a game alone, on a web page of this machine. Ctrl-C ends it"
+    if static: return _write_static(static, runtime, run, env, keys or None, dict(steps=steps) if steps else {})
     recorder, keys = Recorder(record, frames) if record else None, keys or None
     if env:
         given = dict(size=size, seed=seed, keys=keys, tail=tail, watch=recorder, wrap=wrap or None) | json_object(options)
@@ -325,6 +328,12 @@ def oniris_play(
     finally:
         server.close()
         if recorder: print(f'your play: {recorder.close() or "no clip was filled"}')
+
+def _write_static(out, runtime, run, env, keys, settings):
+    "The page without Python, and how to look at it."
+    from oniris.play.static import write_page
+    if env: raise ValueError('static: expected a run; a game alone cannot be played without its simulator, leave out --env')
+    print(f'{write_page(run, out, runtime, keys=keys, **settings)}: play it with python -m http.server --bind 127.0.0.1 -d {out}')
 
 def _tell(player, server):
     "Where to play, and with which keys."

@@ -16,7 +16,7 @@ from ..core import find_device
 from ..codec.codec import Codec
 from ..codec.latents import codec_of
 from ..data.clips import Clips
-from ..data.videos import ensure_dataset
+from ..data.sources import ensure_dataset
 from ..diffusion.edm import Denoiser
 from .presets import PRESETS, codec_seconds, describe_cost, find_preset, make_codec, make_world, Preset, step_seconds
 from ..training.processes import first_process, local_device

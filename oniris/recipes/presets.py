@@ -228,6 +228,16 @@ _LANDER = Preset(net=NetSpec(model_channels=48, channel_mult=(1, 2, 4), video_at
 
 PRESETS = dict(
     lander_cpu=Preset(sampler=SamplerSpec(sigma_min=3.)),
+    digits_cpu=Preset(
+        net=NetSpec(model_channels=48),
+        codec=CodecSpec(steps=500),
+        train=TrainSpec(steps=2500, batch=16, length=8, image_rate=.4),
+        context=ContextSpec(self_context=0.),
+        sampler=SamplerSpec(steps=4, guidance_base='cond', sigma_min=.3)),
+    lander_dit=Preset(
+        net=NetSpec(backbone='dit', model_channels=128, depth=6),
+        train=TrainSpec(lr=2e-3),
+        sampler=SamplerSpec(sigma_min=3.)),
     lander=_LANDER,
     lander_refine=_LANDER.change(
         begin='lander',

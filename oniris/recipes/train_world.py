@@ -302,7 +302,7 @@ def _is_there(out, step): # is the run of this step saved and drawn?
 def oniris_train(
     data:str='',        # a dataset (oniris_record, oniris_import) or its latents (oniris_encode), here or at s3://…; or a folder of films
     out:str='runs/world', # directory of the run; one that is there goes on
-    preset:str='auto',  # auto, lander_cpu, lander, lander_refine, lander_4090 or csgo_4090; auto chooses by the size of the frames
+    preset:str='auto',  # auto, digits_cpu or one of lander_cpu, _dit, _refine, _4090, lander, csgo_4090; auto: by the frames' size
     steps:int=None,     # optimizer steps of the world model, if not the preset's; a finished run goes on if they are more
     batch:int=None,     # clips a step
     length:int=None,    # latents of a training clip; as many as the data have, up to the preset's, if not given
