@@ -26,10 +26,18 @@ def gain(value):
         def weight(self, past, step, microbatch): return motion_weight(past, value)
     return Gain
 
-def levels(least, most):
-    "Pasts dreamed from the true frame under noise of another strength."
-    class Levels(RegeneratedPast): levels = least, most
-    return Levels
+def late(kind, **attributes):
+    "An objective whose past is real in the first half of the run."
+    class Late(kind):
+        total = 32 # steps of the run
+        def past(self, x, actions, cond, step, microbatch):
+            if step < self.total // 2: self.real = x
+            return x if step < self.total // 2 else super().past(x, actions, cond, step, microbatch)
+        def __call__(self, step, microbatch=(0, 1)):
+            real = kind is RegeneratedPast and step < self.total // 2
+            return WorldObjective.__call__(self, step, microbatch) if real else super().__call__(step, microbatch)
+    for name, value in attributes.items(): setattr(Late, name, value)
+    return Late
 
 # ---- what the simulator knows
 MIRRORED = torch.tensor([-1., 1, -1, 1, -1, -1, 1, 1]) # x, its speed, angle and its speed change their signs; the legs their places

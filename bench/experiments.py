@@ -1,26 +1,26 @@
 """Which parts of the recipe earn their keep? One change of the demo's preset at a time, at equal processor seconds, three seeds each.
 
-    python bench/experiments.py [--seconds 34] [--minutes 14] [--only NAME ...] [--data runs/regimes] [--out bench/results/experiments.json]
+    python bench/experiments.py [--seconds 30] [--minutes 14] [--only NAME ...] [--data runs/regimes] [--out bench/results/experiments.json]
 
 The base is the preset `lander_cpu` at half of its width: its own objective and loss, on the demo's recording and codec (bench/regimes.py makes them). VARIANTS names the
-changes. `step_seconds` is the mean of sixteen steps of every variant, measured in turns, so that all get the same seconds of a machine at rest. A trained world is
+changes. `step_seconds` is the mean of sixteen steps, measured in turns with the base's, so that all get the same seconds of a machine at rest. A trained world is
 examined on 32 flights that begin in mid-air, on the same flights with the actions of another one, and on 16 flights whose lander leaves the picture (bench/flights.py).
-Seed by seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be compared in pairs.
-Results are written after every run; what is there is not made again. --minutes ends a session between two runs. One thread.
+Of one seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be compared in pairs.
+Results are written after every run; what is there is not made again. --minutes (of the processor) ends a session between two runs. One thread.
 """
 import argparse, json, platform, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 import numpy as np
-from experiment_parts import ErrorBank, Muon, Soap, StateHead, TrueMask, Ungated, gain, levels, patched
+from experiment_parts import ErrorBank, Muon, Soap, StateHead, TrueMask, Ungated, gain, late, patched
 from flights import CONTEXT, departures, flights
 from oniris.codec.codec import Codec
 from oniris.core import write_atomic
 from oniris.data.clips import Clips
 from oniris.dream.dreamer import Dreamer
-from oniris.evaluation.benchmark import LISTENS
 from oniris.evaluation.metrics import frame_psnr
+from oniris.evaluation.questions import LISTENS
 from oniris.frames import from_uint8
 from oniris.games.lander import lander_false, lander_near, outside_psnr, position_error
 from oniris.nn.mp import bake, normalize_weights_
@@ -47,63 +47,59 @@ class Variant:
     dream: dict = field(default_factory=dict) # of the `Dreamer`
     patch: int = 0                            # pixels of a patch instead of the codec's latents
     weights: str = ''                         # those of another variant, which is only asked in another way
+    times: int = 1                            # the seconds
 
-def regenerated(least, most): return Variant('own past', dict(context=dict(regenerate=8, project=True)), levels(least, most))
+OWN = dict(self_context=.5) # half of the clips have a past of the world's own, as in the preset
+def dreamed_past(least, most): return Variant('own past', dict(context=OWN | dict(regenerate=8, project=True)), late(RegeneratedPast, levels=(least, most)))
 def asked(**dream): return Variant('asked otherwise', dream=dream, weights='base')
 
-VARIANTS = {
+VARIANTS = { # in the order in which they are made
     'base': Variant('base'),
     # what a frame is estimated from
     'EDM: no frame before': Variant('the frame before', dict(net=dict(sigma_d=None))),
     'frame before, no gate': Variant('the frame before', world=Ungated),
     'gate, no frame before': Variant('the frame before', dict(net=dict(sigma_d=1.4))),
-    'sigma_d .3': Variant('the frame before', dict(net=dict(sigma_d=.3))),
-    # noise
-    'sigma_ctx .1': Variant('noise', dict(context=dict(sigma_ctx=.1))),
-    'sigma_ctx .6': Variant('noise', dict(context=dict(sigma_ctx=.6))),
-    'P_mean 0': Variant('noise', dict(train=dict(P_mean=0.))),
-    'P_mean 1.6': Variant('noise', dict(train=dict(P_mean=1.6))),
-    'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
-    'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
-    # the lander
-    'motion gain 0': Variant('the lander', objective=gain(0.)),
-    'motion gain 3': Variant('the lander', objective=gain(3.)),
-    'motion gain 8': Variant('the lander', objective=gain(8.)),
-    'true mask': Variant('the lander', objective=TrueMask),
-    'state head': Variant('the lander', objective=StateHead),
-    'actions never dropped': Variant('the lander', dict(train=dict(cond_dropout=0.))),
-    # memory
-    'window 3': Variant('memory', dict(net=dict(window=3)), dream=dict(window=3)),
-    'no attention': Variant('memory', dict(net=dict(video_attn=()))),
-    'sinks': Variant('memory', dict(net=dict(window=16)), dream=dict(window=10, sinks=2)),
-    'clips of 32': Variant('memory', dict(train=dict(length=32, batch=1))),
-    'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
-    # the model's own past
-    'no own past': Variant('own past', dict(context=dict(self_context=0.))),
-    'predicted, projected': Variant('own past', dict(context=dict(project=True))),
-    'dreamed from .7 to 12': regenerated(.7, 12.),
-    'dreamed from .4 to 3': regenerated(.4, 3.),
-    'dreamed from .7 to 8': regenerated(.7, 8.),
-    'error bank': Variant('own past', objective=ErrorBank),
-    # the optimizer
-    'Muon': Variant('optimizer', optimizer=Muon),
-    'SOAP': Variant('optimizer', optimizer=Soap),
-    'rate 2e-2': Variant('optimizer', dict(train=dict(lr=2e-2))),
-    'rate 5e-3': Variant('optimizer', dict(train=dict(lr=5e-3))),
-    'batch 4': Variant('optimizer', dict(train=dict(batch=4))),
-    # no codec
-    'pixels, patches of 2': Variant('pixels', dict(net=dict(channel_mult=(1, 2, 4), video_attn=(2,))), patch=2),
-    'pixels, patches of 4': Variant('pixels', dict(net=dict(model_channels=64)), patch=4),
     # the base's weights, dreaming in another way
     'one evaluation': asked(steps=1),
     'six evaluations': asked(steps=6),
     'down to sigma .03': asked(sigma_min=.03),
     'guidance 1.5': asked(guidance=1.5, guidance_base='actions'),
     'remembered with .15': asked(sigma_ctx=.15),
+    # the model's own past
+    'predicted past': Variant('own past', dict(context=OWN)),
+    'predicted past, late': Variant('own past', dict(context=OWN), late(WorldObjective)), # in the second half
+    'dreamed past .4-3, late': dreamed_past(.4, 3.),
+    'dreamed past .7-12, late': dreamed_past(.7, 12.),
+    'base, 3 times': Variant('longer', times=3),
+    'predicted past, 3 times': Variant('longer', dict(context=OWN), times=3),
+    # noise, optimizer, pixels, the lander, memory
+    'P_mean .8 and 2.5': Variant('noise', dict(train=dict(P_mean=(.8, 2.5)))),
+    'Muon': Variant('optimizer', optimizer=Muon),
+    'pixels, patches of 2': Variant('pixels', dict(net=dict(channel_mult=(1, 2, 4), video_attn=(2,))), patch=2),
+    'true mask': Variant('the lander', objective=TrueMask),
+    'motion gain 3': Variant('the lander', objective=gain(3.)),
+    'error bank, late': Variant('own past', dict(context=OWN), late(ErrorBank)),
+    'state head': Variant('the lander', objective=StateHead),
+    'sigma_ctx .1': Variant('noise', dict(context=dict(sigma_ctx=.1))),
+    'actions never dropped': Variant('the lander', dict(train=dict(cond_dropout=0.))),
+    'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
+    'no attention': Variant('memory', dict(net=dict(video_attn=()))),
+    'SOAP': Variant('optimizer', optimizer=Soap),
+    'motion gain 8': Variant('the lander', objective=gain(8.)),
+    'sigma_ctx .6': Variant('noise', dict(context=dict(sigma_ctx=.6))),
+    'window 3': Variant('memory', dict(net=dict(window=3)), dream=dict(window=3)),
+    'P_mean 1.6': Variant('noise', dict(train=dict(P_mean=1.6))),
+    'clips of 32': Variant('memory', dict(train=dict(length=32, batch=1))),
+    'sinks': Variant('memory', dict(net=dict(window=16)), dream=dict(window=10, sinks=2)),
+    'dreamed past .7-8, late': dreamed_past(.7, 8.),
+    'clips of 8': Variant('memory', dict(train=dict(length=8, batch=4))),
+    'pixels, patches of 4': Variant('pixels', dict(net=dict(model_channels=64)), patch=4),
+    'rate 2e-2': Variant('optimizer', dict(train=dict(lr=2e-2))),
+    'sigma_d .3': Variant('the frame before', dict(net=dict(sigma_d=.3))),
 }
 
 def changed(parts) -> Preset: # unlike `Preset.change`, None is a value
-    preset = find_preset('lander_cpu', net=dict(model_channels=WIDTH))
+    preset = find_preset('lander_cpu', net=dict(model_channels=WIDTH), context=dict(self_context=0.))
     return replace(preset, **{k: replace(getattr(preset, k), **v) for k, v in parts.items()})
 
 class Data:
@@ -147,6 +143,7 @@ class Run:
 
     def train_for(self, steps):
         self.world.train()
+        self.objective.total = steps
         start, losses = time.process_time(), []
         for step in range(steps): losses.append(self.step(step, cosine(step, steps, self.preset.train.lr)))
         return dict(cpu_seconds=round(time.process_time() - start, 1), loss=round(float(np.mean(losses[-50:])), 4))
@@ -155,15 +152,18 @@ class Run:
         given = self.preset.sampler.arguments() | dict(window=self.preset.net.window, seed=0) | self.variant.dream | more
         return Dreamer(bake(self.world), self.codec, **given)
 
-def step_seconds(data, names, rounds=2, steps=16):
-    "name -> mean seconds of sixteen steps, in which there is all that a variant does now and then; the variants take turns, the least counts"
-    runs, best = {n: Run(VARIANTS[n], data, 100) for n in names}, dict.fromkeys(names, float('inf'))
+def step_seconds(data, name, rounds=2, steps=16):
+    "Mean seconds of sixteen steps of the base and of a variant, in which there is all that it does now and then; they take turns, the least counts"
+    runs = [Run(VARIANTS[n], data, 100) for n in ('base', name)]
+    best = [float('inf')] * 2
+    for run in runs: run.objective.total = 0 # what comes late comes at once
     for r in range(rounds):
-        for name, run in runs.items():
+        for i, run in enumerate(runs):
             start = time.process_time()
             for step in range(steps): run.step(steps * r + step, 1e-3)
-            best[name] = min(best[name], (time.process_time() - start) / steps)
-    return best
+            best[i] = min(best[i], (time.process_time() - start) / steps)
+    base, own = best
+    return base, (base + own) / 2 if hasattr(VARIANTS[name].objective, 'total') else own
 
 def dreamed(run, flown, actions, frames):
     real = from_uint8(flown['frames'].numpy())
@@ -202,7 +202,7 @@ def one_run(name, seed, data, seconds, price, weights):
     run, path = Run(variant, data, seed), weights / f'base-{seed}.pt'
     out = dict(name=name, seed=seed, parameters=sum(p.numel() for p in run.world.parameters()))
     if variant.weights: run.world.load_state_dict(torch.load(path, weights_only=True))
-    else: out |= dict(steps=(steps := round(seconds / price))) | run.train_for(steps)
+    else: out |= dict(steps=(steps := round(variant.times * seconds / price))) | run.train_for(steps)
     if name == 'base':
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(run.world.state_dict(), path)
@@ -216,10 +216,18 @@ def line(r):
     return (f"[{time.strftime('%H:%M')}] {r['name']}, seed {r['seed']}: {r.get('steps', 0)} steps, {r.get('cpu_seconds', 0):.0f}+{r['exam_seconds']:.0f} s; near {mean('near')}; "
             f"off {mean('error')} px; outside {mean('outside')}; shuffled {b / a:.2f}; false {false:.2f}")
 
+def claimed(path):
+    "Nobody else makes this run, or did so in the last quarter of an hour?"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and time.time() - path.stat().st_mtime > 900: path.unlink()
+    try: path.open('x').close()
+    except FileExistsError: return False
+    return True
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--seconds', type=float, default=34., help='of training, each run')
-    p.add_argument('--minutes', type=float, default=1e9, help='begin no run after so many')
+    p.add_argument('--seconds', type=float, default=30., help='of training, each run')
+    p.add_argument('--minutes', type=float, default=1e9, help='of the processor: begin no run after so many')
     p.add_argument('--only', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
     p.add_argument('--seeds', type=int, nargs='+', default=list(range(SEEDS)))
     p.add_argument('--data', default='runs/regimes')
@@ -227,30 +235,31 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
-    began, data, out, weights = time.monotonic(), Data(a.data), Path(a.out), Path(a.data) / 'experiments'
+    data, out, weights = Data(a.data), Path(a.out), Path(a.data) / 'experiments'
     page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.machine(), data=data.hash, seconds=a.seconds, width=WIDTH,
         context=CONTEXT, horizons=HORIZONS, flights=len(data.flights['frames']), baselines=baselines(data), step_seconds={}, runs=[])
-    def write():
-        if out.exists(): # another session may have been here
+    def update(): # another session may have been here
+        if out.exists():
             there, mine = json.loads(out.read_text()), {(r['name'], r['seed']) for r in page['runs']}
             page['runs'] += [r for r in there['runs'] if (r['name'], r['seed']) not in mine]
             page['step_seconds'] |= there['step_seconds']
+    def write():
+        update()
         write_atomic(out, (json.dumps(page) + '\n').encode())
-    trained = [n for n in a.only if not VARIANTS[n].weights]
-    if new := [n for n in trained if n not in page['step_seconds']]: # with the base, which tells how the machine is today
-        found = step_seconds(data, ['base', *(n for n in new if n != 'base')])
-        scale = page['step_seconds'].get('base', found['base']) / found['base']
-        page['step_seconds'] |= {n: found[n] * scale for n in new}
-        print({n: f'{1e3 * v:.0f} ms' for n, v in found.items()}, f'times {scale:.2f}', flush=True)
-        write()
-    for seed in a.seeds:
-        for name in a.only:
-            if any((r['name'], r['seed']) == (name, seed) for r in page['runs']): continue
-            if VARIANTS[name].weights and not (weights / f'base-{seed}.pt').exists(): continue
-            if time.monotonic() - began > 60 * a.minutes: return
-            page['runs'].append(r := one_run(name, seed, data, a.seconds, page['step_seconds'].get(name), weights))
-            page['families'] = {n: v.family for n, v in VARIANTS.items()}
+    for name, seed in ((n, s) for n in a.only for s in a.seeds):
+        if time.process_time() > 60 * a.minutes: return
+        update()
+        if any((r['name'], r['seed']) == (name, seed) for r in page['runs']): continue
+        if VARIANTS[name].weights and not (weights / f'base-{seed}.pt').exists(): continue
+        if not claimed(claim := weights / f'{name}-{seed}.claim'): continue
+        if not VARIANTS[name].weights and name not in page['step_seconds']: # with the base, which tells how the machine is just now
+            base, own = step_seconds(data, name)
+            page['step_seconds'][name] = own / base * page['step_seconds'].setdefault('base', base)
             write()
-            print(line(r), flush=True)
+        page['runs'].append(r := one_run(name, seed, data, a.seconds, page['step_seconds'].get(name), weights))
+        page['families'] = {n: v.family for n, v in VARIANTS.items()}
+        write()
+        claim.unlink()
+        print(line(r), flush=True)
 
 if __name__ == '__main__': main()

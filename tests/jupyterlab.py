@@ -4,8 +4,8 @@
 
 A script and no test, since it wants a browser: `pip install playwright` (no download of its own: the system's Chromium is used; CHROMIUM names
 another one). Cells flagged `slow` or `cuda` are left out, as in `nbdev_test`. Widgets must appear where a notebook makes one, and every slider of
-ipywidgets is moved by a key and has to answer. Exit status is the number of notebooks that failed; --shots keeps a picture of each."""
-import argparse, json, os, re, socket, subprocess, sys, tempfile, time, urllib.request
+ipywidgets is moved by a key and has to answer. Pictures in the text must be shown. Exit status is the number of notebooks that failed; --shots keeps two pictures of each."""
+import argparse, json, os, re, shutil, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
@@ -21,6 +21,8 @@ STATE = """() => {
     const widgets = cells.flatMap(c => c.outputs.toJSON()).filter(o => o.data && 'application/vnd.jupyter.widget-view+json' in o.data)
     return {kernel: panel.sessionContext.session?.kernel?.status, ran: cells.filter(c => c.executionCount).length, cells: cells.length, bad, widgets: widgets.length}
 }"""
+
+TOP = "() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; document.querySelector('.jp-WindowedPanel-outer')?.scrollTo(0, 0) }"
 
 def without_flagged(path, folder):
     "A copy of a notebook without the cells that tests leave out, and without saved outputs"
@@ -38,6 +40,10 @@ def start_lab(folder):
         port = s.getsockname()[1]
     env = os.environ | dict(PYTHONPATH=f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='')
     env.pop('MPLBACKEND')
+    settings = Path(folder)/'settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings' # no question about news over the pictures
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(dict(fetchNews='false', checkForUpdates=False)), encoding='utf-8')
+    env['JUPYTERLAB_SETTINGS_DIR'] = str(Path(folder)/'settings')
     command = ['jupyter', 'lab', '--no-browser', '--allow-root', f'--port={port}', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True',
                f'--ServerApp.root_dir={folder}', '--LabApp.collaborative=False']
     lab = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,6 +85,17 @@ def move_sliders(page):
         else: return f'a slider stands at {before} whatever key is pressed'
     return ''
 
+def look(page, folder, name):
+    "Pictures of where a notebook ended and of its beginning, if there is a folder for them; those that its text names must be shown -> what went wrong, or ''"
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=folder/f'{name}_end.png')
+    page.evaluate(TOP)
+    page.wait_for_timeout(800)
+    if folder: page.screenshot(path=folder/f'{name}_top.png')
+    lost = page.evaluate("() => [...document.querySelectorAll('.jp-RenderedMarkdown img')].filter(i => !i.naturalWidth).map(i => i.alt || i.src)")
+    return f'pictures that are not shown: {lost}' if lost else ''
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('notebooks', nargs='*', type=Path); p.add_argument('--shots', type=Path); p.add_argument('--minutes', type=float, default=5.)
@@ -91,19 +108,19 @@ def main():
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         (Path(folder)/'nbs').mkdir()
         for q in notebooks: without_flagged(q.resolve(), Path(folder))
-        for part in ('nbs/images', 'bench', 'oniris'): (Path(folder)/part).symlink_to(REPO/part) # what notebooks find beside them
+        shutil.copytree(REPO/'nbs/images', Path(folder)/'nbs/images') # what notebooks find beside them; the server shows no picture through a link
+        for part in ('bench', 'oniris'): (Path(folder)/part).symlink_to(REPO/part)
         lab, address = start_lab(folder)
         try:
             browser = play.chromium.launch(executable_path=chromium, args=flags)
             for q in notebooks:
                 page, began = browser.new_page(viewport=dict(width=1200, height=1600)), time.time()
-                try: wrong, state = run(page, address, q.name, a.minutes)
+                try:
+                    wrong, state = run(page, address, q.name, a.minutes)
+                    wrong = '; '.join(filter(None, [wrong, look(page, a.shots, q.stem)]))
                 except Exception as e: wrong, state = f'{type(e).__name__}: {e}'.splitlines()[0], dict(ran=0, cells=0, widgets=0)
                 failed += bool(wrong)
                 print(f"{q.name}: {state['ran']} of {state['cells']} cells, {state['widgets']} widgets, {time.time() - began:.0f} s{f'; FAILED: {wrong}' if wrong else ''}", flush=True)
-                if a.shots:
-                    a.shots.mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=a.shots/f'{q.stem}.png')
                 page.close()
             browser.close()
         finally: lab.terminate()

@@ -6,6 +6,7 @@
 __all__ = ['DreamEnv', 'DreamVectorEnv']
 
 # %% ../../nbs/65_env.ipynb #ab994ede
+import math
 from warnings import warn
 import torch
 import gymnasium as gym
@@ -59,6 +60,7 @@ class _Dreams:
         self.pictures = spaces.Box(0, 255, (*run.size, 3), np.uint8)
         self.dreamer, self.threshold = Dreamer.from_run(run, **settings), threshold
         self.head = _find_head(run, reward)
+        self.decimals = 2 - math.floor(math.log10(getattr(self.head, 'scale', 1.))) # what is below is the rounding of kernels
         self.age, self.frames = np.zeros(n, int), np.zeros((n, *run.size, 3), np.uint8)
         self.memory = None if self.head is None else self.head.new_memory(n)
         self.metadata = dict(render_modes=['rgb_array'], render_fps=run.fps / self.dreamer.stride)
@@ -112,7 +114,8 @@ class _Dreams:
         late = self.age >= self.horizon
         if self.head is None: return self.frames.copy(), np.zeros(n), np.zeros(n, bool), late
         rewards, over, self.memory = self._read(self.dreamer.latents, held, self.memory)
-        return self.frames.copy(), rewards.sum(1).double().cpu().numpy(), over.any(1).cpu().numpy(), late
+        paid = rewards.sum(1).double().cpu().numpy()
+        return self.frames.copy(), np.round(paid, self.decimals), over.any(1).cpu().numpy(), late
 
 # %% ../../nbs/65_env.ipynb #09e1c6e7
 class DreamEnv(gym.Env):

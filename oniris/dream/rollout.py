@@ -166,6 +166,7 @@ def game_played(
     pictures, actions, *_ = zip(*ahead)
     return Played(torch.from_numpy(np.stack(actions))[None], np.stack(pictures), f"{about['env_id']}'s own heuristic")
 
+# %% ../../nbs/63_rollout.ipynb #bf4f5e7d
 def file_player(
     run: Run,
     file,         # .npy or .csv: a row for each frame, the number of an action or its vector
@@ -180,6 +181,7 @@ def file_player(
     vectors = action_vectors(rows.astype(int).tolist(), run.action_space) if numbered else rows.reshape(len(rows), -1)
     return Played(torch.from_numpy(check_actions(vectors, space))[None], None, f'the actions of {file}')
 
+# %% ../../nbs/63_rollout.ipynb #55c258a5
 def default_start(
     run: Run,
 ) -> int:

@@ -84,31 +84,6 @@ def speed(
     return dict(steps=list(steps), fps=fps, own=frames_a_second(own, benchmark, frames), gpu=own.device.type == 'cuda')
 
 # %% ../../nbs/72_evaluate.ipynb #f78f8552
-def _add_frechet(run, report, benchmark, folder, dreams, clips, data, fit, progress): # adds 'frechet' and 'features', or a note why not
-    if benchmark.states is None or benchmark.horizon < SPANS[0][1]:
-        report['notes'].append('no Fréchet distance: it needs the states of a simulator, and a horizon of 8')
-        return
-    more = make_benchmark(run, folder, 4 * clips, benchmark.horizon, data, benchmark.player, progress)
-    others = more.part(~np.isin(more.episodes, benchmark.episodes))
-    half = len(others.frames) // 2
-    known, reference = others.part(slice(half)), others.part(slice(half, None))
-    net = fit_states(known.video, known.states, fit, progress=progress)
-    with torch.no_grad(): off = (net(reference.video) - reference.states[:, 1:]) / net.std
-    middle = off.abs().flatten(0, 1).median(0).values
-    report['features'] = [round(v, 3) for v in middle.tolist()] # errors on clips it has not seen, in standard deviations
-    last = np.broadcast_to(benchmark.frames[:, benchmark.context - 1:benchmark.context], dreams[0].shape)
-    guesses = {'copy last': last, 'dream': dreams[0], 'codec': redrawn(run.codec, benchmark)}
-    try: report['frechet'] = frechet_by_span(benchmark, reference, net, guesses)
-    except ValueError as e: report['notes'].append(f'no Fréchet distance: {e}')
-
-def _check(clips, horizon, seeds, long, dreams, fit, players, steps):
-    for name, v in dict(horizon=horizon, seeds=seeds, dreams=dreams).items(): check_int(v, name, 1)
-    for name, v in dict(long=long, fit=fit).items(): check_int(v, name, 0)
-    check_int(clips, 'clips', 2)
-    for s in steps: check_int(s, 'steps', 1)
-    if long % 10: raise ValueError(f'long: expected a multiple of 10, got {long}')
-    if not players or set(players) - set(PLAYERS): raise ValueError(f'players: expected some of {PLAYERS}, got {players!r}')
-
 def evaluate(
     run,             # a `Run`, its directory or its id
     out=None,        # directory for episodes and results; RUN/evaluation if not given
@@ -148,6 +123,34 @@ def evaluate(
     report['targets'] = targets(report)
     return report, _write(out, report, benchmark, videos)
 
+# %% ../../nbs/72_evaluate.ipynb #947c5124
+def _check(clips, horizon, seeds, long, dreams, fit, players, steps):
+    for name, v in dict(horizon=horizon, seeds=seeds, dreams=dreams).items(): check_int(v, name, 1)
+    for name, v in dict(long=long, fit=fit).items(): check_int(v, name, 0)
+    check_int(clips, 'clips', 2)
+    for s in steps: check_int(s, 'steps', 1)
+    if long % 10: raise ValueError(f'long: expected a multiple of 10, got {long}')
+    if not players or set(players) - set(PLAYERS): raise ValueError(f'players: expected some of {PLAYERS}, got {players!r}')
+
+# %% ../../nbs/72_evaluate.ipynb #de32dab0
+def _add_frechet(run, report, benchmark, folder, dreams, clips, data, fit, progress): # adds 'frechet' and 'features', or a note why not
+    if benchmark.states is None or benchmark.horizon < SPANS[0][1]:
+        report['notes'].append('no Fréchet distance: it needs the states of a simulator, and a horizon of 8')
+        return
+    more = make_benchmark(run, folder, 4 * clips, benchmark.horizon, data, benchmark.player, progress)
+    others = more.part(~np.isin(more.episodes, benchmark.episodes))
+    half = len(others.frames) // 2
+    known, reference = others.part(slice(half)), others.part(slice(half, None))
+    net = fit_states(known.video, known.states, fit, progress=progress)
+    with torch.no_grad(): off = (net(reference.video) - reference.states[:, 1:]) / net.std
+    middle = off.abs().flatten(0, 1).median(0).values
+    report['features'] = [round(v, 3) for v in middle.tolist()] # errors on clips it has not seen, in standard deviations
+    last = np.broadcast_to(benchmark.frames[:, benchmark.context - 1:benchmark.context], dreams[0].shape)
+    guesses = {'copy last': last, 'dream': dreams[0], 'codec': redrawn(run.codec, benchmark)}
+    try: report['frechet'] = frechet_by_span(benchmark, reference, net, guesses)
+    except ValueError as e: report['notes'].append(f'no Fréchet distance: {e}')
+
+# %% ../../nbs/72_evaluate.ipynb #79414ffb
 def _write(out, report, benchmark, videos): # files of a report; its figure
     import matplotlib.pyplot as plt
     fig = plot_report(report)
@@ -169,6 +172,7 @@ def value_at(exam, status, row, metric, h): # (mean, low, high, n) at horizon h;
     band = [math.nan if found[k][i] is None else found[k][i] for k in ('mean', 'low', 'high')]
     return *band, found['n'][i]
 
+# %% ../../nbs/72_evaluate.ipynb #b7546c51
 WANTED_NEAR = dict(expert={32: .95, 48: .90}, held={16: .95, 32: .85}) # player -> horizon -> share, while flying
 
 def _lander_targets(exam): # of one exam: (what, measured, least)
@@ -191,6 +195,7 @@ def _response_targets(exam):
     if same and len(same['n']) >= AT: rows.append((f'{player}: same direction at {AT} (chance .5)', same['mean'][AT - 1], .95))
     return rows
 
+# %% ../../nbs/72_evaluate.ipynb #cf081113
 def targets(
     report: dict,  # from `evaluate`
 ) -> list:         # of dicts: what, measured, wanted, met
@@ -276,6 +281,7 @@ def report_table(
         lines.append(f"{'met   ' if x['met'] else 'missed'}  {x['what']}: {x['measured']} (wanted {x['wanted']})")
     return '\n'.join(lines).strip()
 
+# %% ../../nbs/72_evaluate.ipynb #8b50cd63
 def _frechet_lines(report):
     spans = SPANS[:len(report['frechet']['real'])]
     lines = [f"{'Fréchet distance of features':<30}" + ''.join(f'{f"{a}-{b}":>10}' for a, b in spans)]
@@ -307,6 +313,7 @@ def _panel(ax, report, metric): # dreams of all exams while the game is on, and 
     if metric == 'delta': ax.axhline(0, color='grey', lw=1)
     ax.set(title=NAMES.get(metric, metric), xlabel='frames ahead')
 
+# %% ../../nbs/72_evaluate.ipynb #152ab34d
 def _direction_key(report): # which answer about directions the report has, or None
     for key in ('direction', 'pixels'):
         means = [v for e in report['exams'] for v in e.get('response', {}).get(key, dict(mean=[]))['mean']]
@@ -326,6 +333,7 @@ def _drift_panel(ax, report):
     ax.set(title='drift, std between real episodes', xlabel='frames ahead')
     ax.legend(fontsize=7)
 
+# %% ../../nbs/72_evaluate.ipynb #301d3060
 def plot_report(
     report: dict,  # from `evaluate`
 ):                 # -> figure

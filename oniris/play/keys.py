@@ -10,6 +10,7 @@ __all__ = ['CSGO', 'NAME', 'KNOWN', 'PAIRS', 'LETTERS', 'MOVES', 'RESTS', 'Keys'
 import math, re
 from dataclasses import dataclass, replace
 import numpy as np
+from fastcore.basics import patch
 from gymnasium import spaces
 from ..data.environments import action_names, env_from
 from ..data.spaces import action_vector, space_from
@@ -47,73 +48,83 @@ class Keys:
             self.rest = np.clip(rest, self.low, self.high)
             self.bound = {k: tuple(v) for k, v in self.bound.items()}
 
-    def _wanted(self): # in words
-        if self.space is None: return 'no keys: the world has no actions'
-        if isinstance(self.space, spaces.Discrete): return 'the number of an action'
-        return 'an entry' if isinstance(self.space, spaces.MultiBinary) else '(entry, value)'
+# %% ../../nbs/75_keys.ipynb #c3109ee3
+@patch
+def vector(self: Keys,
+    down,          # names of the keys that are down, the last one pressed last; names that are not bound mean nothing
+    moved=(0, 0),  # the mouse, right and down
+    last=None,     # the vector before
+):                 # float32 (a); None in a world without actions
+    "a = f(K)"
+    held = [c for c in self.bound if set(c.split('+')) <= set(down)]
+    if self.space is None: return None
+    if isinstance(self.space, spaces.Discrete): return self._number(held, down, last)
+    if isinstance(self.space, spaces.Box): return self._pushed([self.bound[c] for c in held], moved)
+    member = np.zeros(self.space.shape, self.space.dtype)
+    for c in held: # of several keys of one entry the last in the list wins
+        entry, value = (self.bound[c], 1) if isinstance(self.space, spaces.MultiBinary) else self.bound[c]
+        member.ravel()[entry] = value
+    if isinstance(self.space, spaces.MultiDiscrete): member = member + self.space.start
+    return action_vector(self.space, member)
 
-    def _means(self, what): # is it an action of the space?
-        if self.space is None: return False
-        if isinstance(self.space, spaces.Discrete): return _whole(what) and 0 <= what - int(self.space.start) < self.space.n
-        if isinstance(self.space, spaces.MultiBinary): return _whole(what) and 0 <= what < spaces.flatdim(self.space)
-        if not isinstance(what, (list, tuple)) or len(what) != 2 or not _whole(what[0]): return False
-        entry, value = what
-        if isinstance(self.space, spaces.MultiDiscrete):
-            sizes = self.space.nvec.ravel()
-            return 0 <= entry < len(sizes) and _whole(value) and 0 <= value < sizes[entry]
-        return 0 <= entry < spaces.flatdim(self.space) and isinstance(value, (int, float)) and math.isfinite(value)
+# %% ../../nbs/75_keys.ipynb #6f704e6a
+@patch
+def _number(self: Keys, held, down, last): # of several that fit, the one of most keys wins, then the one pressed last
+    def rank(combo): return combo.count('+'), max(down.index(k) for k in combo.split('+'))
+    if held: return action_vector(self.space, self.bound[max(held, key=rank)])
+    if self.rest is not None: return action_vector(self.space, self.rest)
+    return last if last is not None and last.any() else action_vector(self.space, self.space.start)
 
-    def vector(self,
-        down,          # names of the keys that are down, the last one pressed last; names that are not bound mean nothing
-        moved=(0, 0),  # the mouse, right and down
-        last=None,     # the vector before
-    ):                 # float32 (a); None in a world without actions
-        "a = f(K)"
-        held = [c for c in self.bound if set(c.split('+')) <= set(down)]
-        if self.space is None: return None
-        if isinstance(self.space, spaces.Discrete): return self._number(held, down, last)
-        if isinstance(self.space, spaces.Box): return self._pushed([self.bound[c] for c in held], moved)
-        member = np.zeros(self.space.shape, self.space.dtype)
-        for c in held: # of several keys of one entry the last in the list wins
-            entry, value = (self.bound[c], 1) if isinstance(self.space, spaces.MultiBinary) else self.bound[c]
-            member.ravel()[entry] = value
-        if isinstance(self.space, spaces.MultiDiscrete): member = member + self.space.start
-        return action_vector(self.space, member)
+@patch
+def _pushed(self: Keys, pushed, moved): # (entry, value) of the keys that are down, and the mouse
+    v = self.rest.copy()
+    for (group, steps), d in zip(CSGO if self.mouse else (), moved): # in a group of the mouse one entry is set
+        turn = [j for j, _ in pushed if group.start <= j < group.stop]
+        pushed = [(j, x) for j, x in pushed if not group.start <= j < group.stop]
+        v[group] = 0
+        v[turn[-1] if turn else group.start + int(np.abs(np.array(steps) - d).argmin())] = 1
+    for j, x in pushed: v[j] += x
+    return np.clip(v, self.low, self.high)
 
-    def _number(self, held, down, last): # of several that fit, the one of most keys wins, then the one pressed last
-        def rank(combo): return combo.count('+'), max(down.index(k) for k in combo.split('+'))
-        if held: return action_vector(self.space, self.bound[max(held, key=rank)])
-        if self.rest is not None: return action_vector(self.space, self.rest)
-        return last if last is not None and last.any() else action_vector(self.space, self.space.start)
+# %% ../../nbs/75_keys.ipynb #88a3a410
+@patch
+def _wanted(self: Keys): # in words
+    if self.space is None: return 'no keys: the world has no actions'
+    if isinstance(self.space, spaces.Discrete): return 'the number of an action'
+    return 'an entry' if isinstance(self.space, spaces.MultiBinary) else '(entry, value)'
 
-    def _pushed(self, pushed, moved): # (entry, value) of the keys that are down, and the mouse
-        v = self.rest.copy()
-        for (group, steps), d in zip(CSGO if self.mouse else (), moved): # in a group of the mouse one entry is set
-            turn = [j for j, _ in pushed if group.start <= j < group.stop]
-            pushed = [(j, x) for j, x in pushed if not group.start <= j < group.stop]
-            v[group] = 0
-            v[turn[-1] if turn else group.start + int(np.abs(np.array(steps) - d).argmin())] = 1
-        for j, x in pushed: v[j] += x
-        return np.clip(v, self.low, self.high)
+@patch
+def _means(self: Keys, what): # is it an action of the space?
+    if self.space is None: return False
+    if isinstance(self.space, spaces.Discrete): return _whole(what) and 0 <= what - int(self.space.start) < self.space.n
+    if isinstance(self.space, spaces.MultiBinary): return _whole(what) and 0 <= what < spaces.flatdim(self.space)
+    if not isinstance(what, (list, tuple)) or len(what) != 2 or not _whole(what[0]): return False
+    entry, value = what
+    if isinstance(self.space, spaces.MultiDiscrete):
+        sizes = self.space.nvec.ravel()
+        return 0 <= entry < len(sizes) and _whole(value) and 0 <= value < sizes[entry]
+    return 0 <= entry < spaces.flatdim(self.space) and isinstance(value, (int, float)) and math.isfinite(value)
 
-    def resting(self) -> str:
-        "What happens when nothing is down, in words"
-        if not isinstance(self.space, spaces.Discrete): return '' if self.space is None else 'nothing'
-        if self.rest is None: return 'the last action goes on'
-        i = int(self.rest - self.space.start)
-        return self.names[i] if i < len(self.names) else f'action {self.rest}, which may be a move: nobody named it'
+# %% ../../nbs/75_keys.ipynb #a75af0ae
+@patch
+def resting(self: Keys) -> str:
+    "What happens when nothing is down, in words"
+    if not isinstance(self.space, spaces.Discrete): return '' if self.space is None else 'nothing'
+    if self.rest is None: return 'the last action goes on'
+    i = int(self.rest - self.space.start)
+    return self.names[i] if i < len(self.names) else f'action {self.rest}, which may be a move: nobody named it'
 
-    def name(self, combo):
-        "What a name on the keyboard does, in words"
-        what = self.bound[combo]
-        if isinstance(self.space, spaces.Discrete):
-            i = what - int(self.space.start)
-            return self.names[i] if i < len(self.names) else f'action {what}'
-        entry, value = (what, None) if isinstance(self.space, spaces.MultiBinary) else what
-        said = self.names[entry] if entry < len(self.names) else f'entry {entry}'
-        if value is None or self.mouse: return said
-        return f'{said} = {value}' if isinstance(self.space, spaces.MultiDiscrete) else f'{said} {value:+g}'
-
+@patch
+def name(self: Keys, combo):
+    "What a name on the keyboard does, in words"
+    what = self.bound[combo]
+    if isinstance(self.space, spaces.Discrete):
+        i = what - int(self.space.start)
+        return self.names[i] if i < len(self.names) else f'action {what}'
+    entry, value = (what, None) if isinstance(self.space, spaces.MultiBinary) else what
+    said = self.names[entry] if entry < len(self.names) else f'entry {entry}'
+    if value is None or self.mouse: return said
+    return f'{said} = {value}' if isinstance(self.space, spaces.MultiDiscrete) else f'{said} {value:+g}'
 
 # %% ../../nbs/75_keys.ipynb #5d179540
 KNOWN = { # (environment, kind of space) -> keys, rest, names
@@ -128,6 +139,7 @@ KNOWN = { # (environment, kind of space) -> keys, rest, names
 }
 PAIRS = 'left right', 'down up', 'a d', 's w', 'j l', 'k i', 'f h', 'g t' # keys of a Box's axes, low and high
 
+# %% ../../nbs/75_keys.ipynb #33f595e1
 LETTERS = '0123456789abcdefghijklmnopqrstuvwxyz'
 MOVES = dict( # words in the names of actions -> keys
     left='left', west='left', right='right', east='right', up='up', north='up', forward='up', faster='up', gas='up', accelerate='up',
@@ -155,6 +167,7 @@ def keys_from_names(
     bound.pop('', None) # more actions than keys
     return bound, rest
 
+# %% ../../nbs/75_keys.ipynb #a6c88955
 def _shooter_keys(space, names): # Counter-Strike's
     own = 'w', 'a', 's', 'd', 'space', 'shift', '1', '2', '3', 'r'
     buttons = {k: k for k in own} | dict(c='ctrl', mouse1='left', mouse2='right', left='x-60', right='x+60', up='y-20', down='y+20')
@@ -168,6 +181,7 @@ def _axis_keys(space): # two keys for each axis of a Box, to its ends or to -1 a
         bound[up] = j, 1. if math.isinf(high) else high
     return bound
 
+# %% ../../nbs/75_keys.ipynb #c0f02a28
 def default_keys(
     about: dict,  # of a run: env_id, env, action_space, action_names
 ) -> Keys:
@@ -196,6 +210,7 @@ def _names_here(about):
     except Exception: return [] # a world can be played where its simulator is not
     with env: return action_names(env)
 
+# %% ../../nbs/75_keys.ipynb #1b5c231b
 def keys_for(
     about: dict,  # of a run or an environment
     keys=None,    # `Keys`, or text as `parse_keys` reads it; those that suit it if not given

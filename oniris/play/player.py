@@ -14,6 +14,7 @@ import torch
 import numpy as np
 from gymnasium import spaces
 from einops import rearrange
+from fastcore.basics import patch
 from ..core import seed_for
 from ..data.environments import env_from
 from ..data.record import play
@@ -22,7 +23,7 @@ from ..dream.reward import RewardHead
 from ..dream.run import load_run, Run
 from ..frames import frame_grid, gif_bytes, save_mp4, to_uint8
 from ..games.lander import landers_in
-from .keys import Keys, keys_for
+from .keys import keys_for
 
 # %% ../../nbs/76_player.ipynb #8d85d6fe
 class LiveGame:
@@ -54,6 +55,7 @@ class LiveGame:
 
     def close(self): self.env.close()
 
+# %% ../../nbs/76_player.ipynb #689d2905
 class SimulatorTwin(LiveGame):
     "The simulator at the frame that a dream goes on from, then led by the same actions"
     def __init__(self,
@@ -141,155 +143,180 @@ class PlayerBase:
         self.kept, self.down, self.tapped, self.moved = [], [], [], [0, 0]
         self.ticks, self.seen, self.next, self.times, self.cost = 0, 0, 0., deque(maxlen=20), 0.
 
-    # what a player of a kind says for itself
     def _make(self, action): raise NotImplementedError # -> pictures uint8 (h w 3), one or several, that the action leads to
     def _shown(self): pass                             # the next picture is there
     def pictures(self): return [self.picture]          # what there is to see, side by side
     def _state(self): return {}
     def _about(self): return {}, self.picture          # and the picture of where it begins
 
-    def handle(self,
-        message,  # dict(type=…, …), or its JSON
-    ):            # events
-        "Do what is said. ValueError or TypeError for what makes no sense, which changes nothing"
-        if isinstance(message, (str, bytes)): message = json.loads(message)
-        if not isinstance(message, dict) or message.get('type') not in list(HEARS):
-            raise ValueError(f'message: expected an object with a type of {list(HEARS)}, got {str(message)[:80]}')
-        given = {k: v for k, v in message.items() if k != 'type'}
-        return getattr(self, HEARS[message['type']])(**given)
+# %% ../../nbs/76_player.ipynb #40c82dca
+@patch
+def handle(self: PlayerBase,
+    message,  # dict(type=…, …), or its JSON
+):            # events
+    "Do what is said. ValueError or TypeError for what makes no sense, which changes nothing"
+    if isinstance(message, (str, bytes)): message = json.loads(message)
+    if not isinstance(message, dict) or message.get('type') not in list(HEARS):
+        raise ValueError(f'message: expected an object with a type of {list(HEARS)}, got {str(message)[:80]}')
+    given = {k: v for k, v in message.items() if k != 'type'}
+    return getattr(self, HEARS[message['type']])(**given)
 
-    def tick(self):
-        "The next frame"
-        if not self.ahead: self._go_on()
-        self.action, self.picture = self.ahead.popleft()
-        self.frame, self.ticks = self.frame + 1, self.ticks + 1
-        self.actions.append(self.action)
-        now = time.perf_counter()
-        self.times.append(now)
-        self._shown()
-        if self.watch: self.watch(self)
-        full = self.recording and self._keep()
-        self.next = max(self.next + 1 / (self.fps * self.speed), now)
-        note = [(dict(type='note', text='recording has ended: the memory for it is full'), [])] if full else []
-        return [self.state(pictures=True), *note]
+@patch
+def tick(self: PlayerBase):
+    "The next frame"
+    if not self.ahead: self._go_on()
+    self.action, self.picture = self.ahead.popleft()
+    self.frame, self.ticks = self.frame + 1, self.ticks + 1
+    self.actions.append(self.action)
+    now = time.perf_counter()
+    self.times.append(now)
+    self._shown()
+    if self.watch: self.watch(self)
+    full = self.recording and self._keep()
+    self.next = max(self.next + 1 / (self.fps * self.speed), now)
+    note = [(dict(type='note', text='recording has ended: the memory for it is full'), [])] if full else []
+    return [self.state(pictures=True), *note]
 
-    def _go_on(self): # what is down becomes an action, and that pictures
-        start = time.perf_counter()
-        down = self.down + [k for k in self.tapped if k not in self.down]
-        action = self.keys.vector(down, self.moved, self.action)
-        self.tapped, self.moved = [], [0, 0]
-        self.ahead.extend((action, picture) for picture in self._make(action))
-        self.cost = (time.perf_counter() - start) / len(self.ahead)
+@patch
+def _go_on(self: PlayerBase): # what is down becomes an action, and that pictures
+    start = time.perf_counter()
+    down = self.down + [k for k in self.tapped if k not in self.down]
+    action = self.keys.vector(down, self.moved, self.action)
+    self.tapped, self.moved = [], [0, 0]
+    self.ahead.extend((action, picture) for picture in self._make(action))
+    self.cost = (time.perf_counter() - start) / len(self.ahead)
 
-    def due(self): # seconds; None if nothing is to be done until somebody says something
-        "How long until the next frame"
-        now = time.perf_counter()
-        if self.playing and self.acks and self.ticks - self.seen >= 4: # not yet seen: wait for the browser, but not for ever
-            if now < self.times[-1] + 5: return self.times[-1] + 5 - now
-            self.playing = False
-        return max(0., self.next - now) if self.playing else None
-
-    # what can be said to it
-    def hello(self, acks=False):
-        self.acks, self.seen = bool(acks), self.ticks
-        return [self.about(), self.state(pictures=True)]
-
-    def away(self):
-        self.playing, self.down, self.tapped = False, [], []
-        return []
-
-    def saw(self, tick):
-        self.seen = max(self.seen, _number('tick', tick, 0, self.ticks, int))
-        return []
-
-    def press(self, down):
-        if not isinstance(down, list) or len(down) > 20 or not all(isinstance(k, str) for k in down):
-            raise ValueError(f'down: expected a list of names, got {str(down)[:80]}')
-        self.tapped += [k for k in down if k not in self.down and k not in self.tapped]
-        self.down = down
-        return []
-
-    def move(self, move):
-        if not isinstance(move, list) or len(move) != 2: raise ValueError(f'move: expected two numbers, got {str(move)[:80]}')
-        self.moved = [m + _number('move', v, -1e4, 1e4) for m, v in zip(self.moved, move)]
-        return []
-
-    def play(self, on):
-        self.playing, self.next, self.seen = bool(on), time.perf_counter(), self.ticks
-        self.times.clear()
-        return [self.state()]
-
-    def step(self):
+@patch
+def due(self: PlayerBase): # seconds; None if nothing is to be done until somebody says something
+    "How long until the next frame"
+    now = time.perf_counter()
+    if self.playing and self.acks and self.ticks - self.seen >= 4: # not yet seen: wait for the browser, but not for ever
+        if now < self.times[-1] + 5: return self.times[-1] + 5 - now
         self.playing = False
-        return self.tick()
+    return max(0., self.next - now) if self.playing else None
 
-    def set_speed(self, value):
-        self.speed = _number('speed', value, .01, 100)
-        return [self.state()]
+# %% ../../nbs/76_player.ipynb #d0d1fd32
+@patch
+def hello(self: PlayerBase, acks=False):
+    self.acks, self.seen = bool(acks), self.ticks
+    return [self.about(), self.state(pictures=True)]
 
-    def set_steps(self, value): raise ValueError('evaluations: nothing is dreamed here')
+@patch
+def away(self: PlayerBase):
+    self.playing, self.down, self.tapped = False, [], []
+    return []
 
-    def compare(self, on): raise ValueError('compare: there is no game to put beside it')
+@patch
+def saw(self: PlayerBase, tick):
+    self.seen = max(self.seen, _number('tick', tick, 0, self.ticks, int))
+    return []
 
-    def bind(self, keys):
-        self.keys = replace(self.keys, bound=keys)
-        self.down = []
-        return [self.about(), self.state()]
+# %% ../../nbs/76_player.ipynb #1f934679
+@patch
+def press(self: PlayerBase, down):
+    if not isinstance(down, list) or len(down) > 20 or not all(isinstance(k, str) for k in down):
+        raise ValueError(f'down: expected a list of names, got {str(down)[:80]}')
+    self.tapped += [k for k in down if k not in self.down and k not in self.tapped]
+    self.down = down
+    return []
 
-    def record(self, on):
-        self.recording = bool(on)
-        if on:
-            self.kept = []
-            self._keep()
-        return [self.state()]
+@patch
+def move(self: PlayerBase, move):
+    if not isinstance(move, list) or len(move) != 2: raise ValueError(f'move: expected two numbers, got {str(move)[:80]}')
+    self.moved = [m + _number('move', v, -1e4, 1e4) for m, v in zip(self.moved, move)]
+    return []
 
-    def film(self, kind='gif'):
-        mime = 'image/gif' if kind == 'gif' else 'video/mp4'
-        return [(dict(type='film', name=time.strftime('dream-%Y%m%d-%H%M%S.') + kind, mime=mime), [self.film_bytes(kind)])]
+@patch
+def bind(self: PlayerBase, keys):
+    self.keys = replace(self.keys, bound=keys)
+    self.down = []
+    return [self.about(), self.state()]
 
-    def _begin(self, start, picture): # anew, from this picture
-        self.start, self.begun, self.frame = start, self.begun + 1, 0
-        self.actions, self.ahead, self.action, self.picture = [], deque(), None, picture
-        return [self.about(), self.state(pictures=True)]
+# %% ../../nbs/76_player.ipynb #72348a7e
+@patch
+def play(self: PlayerBase, on):
+    self.playing, self.next, self.seen = bool(on), time.perf_counter(), self.ticks
+    self.times.clear()
+    return [self.state()]
 
-    # what it shows
-    def state(self, pictures=False):
-        t = self.times
-        fps = (len(t) - 1) / (t[-1] - t[0]) if len(t) > 1 and self.playing else 0.
-        said = dict(type='state', tick=self.ticks, frame=self.frame, start=self.start, action=self.doing(), playing=self.playing,
-                    speed=self.speed, fps=fps, cost=self.cost, recording=self.recording, kept=len(self.kept)) | self._state()
-        return said, [np.ascontiguousarray(f).tobytes() for f in self.pictures()] if pictures else []
+@patch
+def step(self: PlayerBase):
+    self.playing = False
+    return self.tick()
 
-    def about(self):
-        own, strip = self._about()
-        said = dict(type='about', keys=self.keys.bound, names={c: self.keys.name(c) for c in self.keys.bound}, rest=self.keys.resting(),
-                    mouse=self.keys.mouse, size=list(self.size), fps=self.fps, strip=list(strip.shape[:2])) | own
-        return said, [np.ascontiguousarray(strip).tobytes()]
+@patch
+def set_speed(self: PlayerBase, value):
+    self.speed = _number('speed', value, .01, 100)
+    return [self.state()]
 
-    def doing(self):
-        "The last action in words, if its numbers have any"
-        if self.action is None or not isinstance(self.keys.space, spaces.Discrete): return ''
-        i = int(self.action.argmax())
-        return self.keys.names[i] if i < len(self.keys.names) else f'action {i + int(self.keys.space.start)}'
+@patch
+def set_steps(self: PlayerBase, value): raise ValueError('evaluations: nothing is dreamed here')
 
-    def _keep(self): # -> is the memory for it full?
-        self.kept.append(self.pictures())
-        full = len(self.kept) * 2 * self.picture.nbytes > self.most
-        self.recording &= not full
-        return full
+@patch
+def compare(self: PlayerBase, on): raise ValueError('compare: there is no game to put beside it')
 
-    def film_bytes(self, kind): # 'gif' or 'mp4'
-        "What was recorded as a film, the game beside it if it was there all the time. ValueError if nothing was"
-        if kind not in ('gif', 'mp4'): raise ValueError(f"film: expected 'gif' or 'mp4', got {kind!r}")
-        if not self.kept: raise ValueError('film: nothing was recorded')
-        video, *game = (np.stack(v) for v in zip(*self.kept)) # as many side by side as there were all the time
-        if game: video = np.concatenate([video, np.full_like(video[:, :, :2], 128), game[0]], 2)
-        scale = max(1, round(256 / video.shape[1]))
-        if kind == 'gif': return gif_bytes(video, self.fps, scale)
-        if any(side * scale % 2 for side in video.shape[1:3]): scale *= 2 # H.264 wants even sides
-        with tempfile.TemporaryDirectory() as d:
-            return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.fps)), scale).read_bytes()
+# %% ../../nbs/76_player.ipynb #51d926f7
+@patch
+def record(self: PlayerBase, on):
+    self.recording = bool(on)
+    if on:
+        self.kept = []
+        self._keep()
+    return [self.state()]
 
+@patch
+def film(self: PlayerBase, kind='gif'):
+    mime = 'image/gif' if kind == 'gif' else 'video/mp4'
+    return [(dict(type='film', name=time.strftime('dream-%Y%m%d-%H%M%S.') + kind, mime=mime), [self.film_bytes(kind)])]
+
+@patch
+def _keep(self: PlayerBase): # -> is the memory for it full?
+    self.kept.append(self.pictures())
+    full = len(self.kept) * 2 * self.picture.nbytes > self.most
+    self.recording &= not full
+    return full
+
+@patch
+def film_bytes(self: PlayerBase, kind): # 'gif' or 'mp4'
+    "What was recorded as a film, the game beside it if it was there all the time. ValueError if nothing was"
+    if kind not in ('gif', 'mp4'): raise ValueError(f"film: expected 'gif' or 'mp4', got {kind!r}")
+    if not self.kept: raise ValueError('film: nothing was recorded')
+    video, *game = (np.stack(v) for v in zip(*self.kept)) # as many side by side as there were all the time
+    if game: video = np.concatenate([video, np.full_like(video[:, :, :2], 128), game[0]], 2)
+    scale = max(1, round(256 / video.shape[1]))
+    if kind == 'gif': return gif_bytes(video, self.fps, scale)
+    if any(side * scale % 2 for side in video.shape[1:3]): scale *= 2 # H.264 wants even sides
+    with tempfile.TemporaryDirectory() as d:
+        return save_mp4(video, Path(d) / 'dream.mp4', max(1, round(self.fps)), scale).read_bytes()
+
+# %% ../../nbs/76_player.ipynb #9e24d3d7
+@patch
+def _begin(self: PlayerBase, start, picture): # anew, from this picture
+    self.start, self.begun, self.frame = start, self.begun + 1, 0
+    self.actions, self.ahead, self.action, self.picture = [], deque(), None, picture
+    return [self.about(), self.state(pictures=True)]
+
+@patch
+def state(self: PlayerBase, pictures=False):
+    t = self.times
+    fps = (len(t) - 1) / (t[-1] - t[0]) if len(t) > 1 and self.playing else 0.
+    said = dict(type='state', tick=self.ticks, frame=self.frame, start=self.start, action=self.doing(), playing=self.playing,
+                speed=self.speed, fps=fps, cost=self.cost, recording=self.recording, kept=len(self.kept)) | self._state()
+    return said, [np.ascontiguousarray(f).tobytes() for f in self.pictures()] if pictures else []
+
+@patch
+def about(self: PlayerBase):
+    own, strip = self._about()
+    said = dict(type='about', keys=self.keys.bound, names={c: self.keys.name(c) for c in self.keys.bound}, rest=self.keys.resting(),
+                mouse=self.keys.mouse, size=list(self.size), fps=self.fps, strip=list(strip.shape[:2])) | own
+    return said, [np.ascontiguousarray(strip).tobytes()]
+
+@patch
+def doing(self: PlayerBase):
+    "The last action in words, if its numbers have any"
+    if self.action is None or not isinstance(self.keys.space, spaces.Discrete): return ''
+    i = int(self.action.argmax())
+    return self.keys.names[i] if i < len(self.keys.names) else f'action {i + int(self.keys.space.start)}'
 
 # %% ../../nbs/76_player.ipynb #f331c44f
 class Player(PlayerBase):
@@ -315,50 +342,61 @@ class Player(PlayerBase):
         self.reset(start)
         if compare: self.compare(True)
 
-    def _make(self, action):
-        held = None if action is None else torch.from_numpy(action).expand(1, self.dreamer.stride, -1)
-        video = self.dreamer.step(held)
-        if action is not None: self.referee.look(self.dreamer, action)
-        return to_uint8(video)[0]
+# %% ../../nbs/76_player.ipynb #091ef202
+@patch
+def _make(self: Player, action):
+    held = None if action is None else torch.from_numpy(action).expand(1, self.dreamer.stride, -1)
+    video = self.dreamer.step(held)
+    if action is not None: self.referee.look(self.dreamer, action)
+    return to_uint8(video)[0]
 
-    def _shown(self):
-        if self.game: self.game.step(self.action)
+@patch
+def _shown(self: Player):
+    if self.game: self.game.step(self.action)
 
-    def pictures(self): return [self.picture] + ([self.game.picture] if self.game else [])
+@patch
+def pictures(self: Player): return [self.picture] + ([self.game.picture] if self.game else [])
 
-    def set_steps(self, value):
-        settings = self.settings | dict(steps=_number('evaluations', value, 1, 1000, int))
-        self.dreamer = Dreamer.from_run(self.run, **settings).load_state_dict(self.dreamer.state_dict()) # the dream goes on
-        self.settings = settings
-        return [self.state()]
+# %% ../../nbs/76_player.ipynb #22552da5
+@patch
+def reset(self: Player, start=None): # the next one if not given
+    n = len(self.run.starts['frames'])
+    start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
+    frames, actions, cond = self.run.start(start)
+    if not self.acts: actions = None
+    if not self.run.denoiser.net.config.get('cond_dim'): cond = None
+    game = SimulatorTwin(self.run, start) if self.game else None
+    self.dreamer.reset(frames, actions, cond, seed=[seed_for(self.seed, self.begun, 'play')])
+    self.referee.begin(frames, actions)
+    self._swap(game)
+    return self._begin(start, self.run.starts['frames'][start, -1])
 
-    def reset(self, start=None): # the next one if not given
-        n = len(self.run.starts['frames'])
-        start = (self.start + 1) % n if start is None else _number('start', start, 0, n - 1, int)
-        frames, actions, cond = self.run.start(start)
-        if not self.acts: actions = None
-        if not self.run.denoiser.net.config.get('cond_dim'): cond = None
-        game = SimulatorTwin(self.run, start) if self.game else None
-        self.dreamer.reset(frames, actions, cond, seed=[seed_for(self.seed, self.begun, 'play')])
-        self.referee.begin(frames, actions)
-        self._swap(game)
-        return self._begin(start, self.run.starts['frames'][start, -1])
+@patch
+def set_steps(self: Player, value):
+    settings = self.settings | dict(steps=_number('evaluations', value, 1, 1000, int))
+    self.dreamer = Dreamer.from_run(self.run, **settings).load_state_dict(self.dreamer.state_dict()) # the dream goes on
+    self.settings = settings
+    return [self.state()]
 
-    def compare(self, on):
-        if on and not self.acts: raise ValueError('the dream takes no actions that the game could take too')
-        self._swap(SimulatorTwin(self.run, self.start, self.actions) if on else None)
-        return [self.state(pictures=True)]
+@patch
+def compare(self: Player, on):
+    if on and not self.acts: raise ValueError('the dream takes no actions that the game could take too')
+    self._swap(SimulatorTwin(self.run, self.start, self.actions) if on else None)
+    return [self.state(pictures=True)]
 
-    def _swap(self, game):
-        if self.game: self.game.close()
-        self.game = game
+@patch
+def _swap(self: Player, game):
+    if self.game: self.game.close()
+    self.game = game
 
-    def _state(self):
-        over = bool(self.game and self.game.over)
-        return dict(ended=self.referee.says, steps=self.dreamer.steps, compare=self.game is not None, over=over)
+# %% ../../nbs/76_player.ipynb #5e528af0
+@patch
+def _state(self: Player):
+    over = bool(self.game and self.game.over)
+    return dict(ended=self.referee.says, steps=self.dreamer.steps, compare=self.game is not None, over=over)
 
-    def _about(self):
-        own = dict(title='the dream', starts=len(self.run.starts['frames']), game=self.acts and 'env_id' in self.run.about,
-                   device=str(self.dreamer.device))
-        return own, frame_grid(self.run.starts['frames'][self.start], nrow=self.run.context)
-
+@patch
+def _about(self: Player):
+    own = dict(title='the dream', starts=len(self.run.starts['frames']), game=self.acts and 'env_id' in self.run.about,
+               device=str(self.dreamer.device))
+    return own, frame_grid(self.run.starts['frames'][self.start], nrow=self.run.context)

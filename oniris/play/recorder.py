@@ -8,6 +8,7 @@ __all__ = ['GamePlayer', 'Recorder']
 # %% ../../nbs/76a_recorder.ipynb #75398618
 from pathlib import Path
 import numpy as np
+from fastcore.basics import patch
 from ..core import check_int, seed_for
 from ..data.dataset import Writer
 from ..data.environments import describe_env, env_from
@@ -77,24 +78,28 @@ class Recorder:
         self.kept.append(item | dict(actions=player.action))
         if len(self.kept) == self.frames: self._cut(player)
 
-    def _open(self, player):
-        about = dict(player.world, policy=f'a person, in {"the game" if player.game else "a dream"}')
-        if not player.game: about.pop('env_id', None) # it cannot be replayed
-        return Writer(self.path, 'frames', self.frames, player.size, player.action_dim, about, fps=player.fps)
+# %% ../../nbs/76a_recorder.ipynb #663bdfb3
+@patch
+def _cut(self: Recorder, player):
+    self.writer = self.writer or self._open(player)
+    clip = {k: np.stack([item[k] for item in self.kept]) for k in self.kept[0]}
+    if 'states' in clip and not clip['states'].shape[-1]: clip.pop('states')
+    for k in {'states', 'rewards'} & clip.keys(): clip[k] = np.nan_to_num(clip[k], nan=0., posinf=0., neginf=0.)
+    game = player.game
+    if game: seed, past = game.seed, game.actions[:-self.frames]
+    else: seed, past = seed_for(player.seed, player.begun, 'play') % 2**31, []
+    past = np.asarray(past, np.float32).reshape(-1, player.action_dim)
+    self.writer.add(**clip, episode=self.episode, seed=seed, first=len(past), past=past)
+    self.kept = []
 
-    def _cut(self, player):
-        self.writer = self.writer or self._open(player)
-        clip = {k: np.stack([item[k] for item in self.kept]) for k in self.kept[0]}
-        if 'states' in clip and not clip['states'].shape[-1]: clip.pop('states')
-        for k in {'states', 'rewards'} & clip.keys(): clip[k] = np.nan_to_num(clip[k], nan=0., posinf=0., neginf=0.)
-        game = player.game
-        if game: seed, past = game.seed, game.actions[:-self.frames]
-        else: seed, past = seed_for(player.seed, player.begun, 'play') % 2**31, []
-        past = np.asarray(past, np.float32).reshape(-1, player.action_dim)
-        self.writer.add(**clip, episode=self.episode, seed=seed, first=len(past), past=past)
-        self.kept = []
+@patch
+def _open(self: Recorder, player):
+    about = dict(player.world, policy=f'a person, in {"the game" if player.game else "a dream"}')
+    if not player.game: about.pop('env_id', None) # it cannot be replayed
+    return Writer(self.path, 'frames', self.frames, player.size, player.action_dim, about, fps=player.fps)
 
-    def close(self): # -> directory, or None if not a single clip was filled
-        "Write the dataset"
-        return self.writer.close() if self.writer else None
-
+# %% ../../nbs/76a_recorder.ipynb #d293304e
+@patch
+def close(self: Recorder): # -> directory, or None if not a single clip was filled
+    "Write the dataset"
+    return self.writer.close() if self.writer else None

@@ -23,7 +23,7 @@ def regenerate(
     draw,             # name -> torch.Generator
     project=None,     # puts latents back where the codec's lie
     real=2,           # frames that stay real
-    levels=(.7, 12.), # least and most noise on the true frame that a dreamed one starts from
+    levels=(.4, 3.),  # least and most noise on the true frame that a dreamed one starts from
     ctx=(.02, .2),    # least and most noise that a frame is remembered with
     cond=None,        # (b e), or None
 ):                    # (b t c h w)
@@ -54,7 +54,7 @@ def regenerate(
 class RegeneratedPast(WorldObjective):
     "`WorldObjective` whose pasts are dreamed: `context.regenerate` clips at a time, trained on for `every` steps."
     every = 16        # steps that a pool serves
-    levels = .7, 12.  # of `regenerate`
+    levels = .4, 3.   # of `regenerate`
 
     def pool(self,
         p,  # number of the pool
