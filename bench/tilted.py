@@ -47,7 +47,7 @@ def read(path, run, at, mirror, every=1): # -> Rewarded on the device, kinds
     def encoded(x): return torch.cat([run.codec.to_latents(from_uint8(torch.from_numpy(v).to(at))).half() for v in np.array_split(x, -(-len(x) // 32))])
     rest = [torch.from_numpy(raw[k]).to(at) for k in ('actions', 'rewards', 'done', 'states')]
     parts = [Rewarded(encoded(raw['frames']), rest[0], rest[1].float(), rest[2], rest[3].float())]
-    if mirror: parts.append(Rewarded(encoded(raw['frames'][:, :, :, ::-1].copy()), rest[0][..., [0, 3, 2, 1]], rest[1].float(), rest[2], _mirrored(rest[3].float(), 'LunarLander-v3')))
+    if mirror: parts.append(Rewarded(encoded(raw['frames'][:, :, :, ::-1].copy()), rest[0][..., [0, 3, 2, 1]], rest[1].float(), rest[2], _mirrored(rest[3].float().cpu(), 'LunarLander-v3').to(at)))
     return joined(parts), torch.from_numpy(raw['kind']).repeat(len(parts)).to(at)
 
 def near_lander(states, size=16, reach=2.5): # (b t 8) -> (b t 1 h w): 1 where it is

@@ -87,7 +87,7 @@ def _game(run): return str(run.about.get('env_id')).split(':')[-1]
 def _mirrored(states, game):
     if game not in MIRRORED_STATES: return torch.full_like(states, torch.nan)
     order, signs = MIRRORED_STATES[game]
-    return states[..., list(order)] * torch.tensor(signs, dtype=states.dtype)
+    return states[..., list(order)] * torch.tensor(signs, dtype=states.dtype, device=states.device)
 
 def joined(
     parts: list, # of `Rewarded`, with clips of the same length
