@@ -1,6 +1,6 @@
 """Two packages from PyPI as world models: the clips, the latents, the seconds and the exam of bench/regimes.py.
 
-    python bench/against_peers.py [--minutes 2] [--seeds 1] [--data runs/regimes] [--out bench/results/peers.json]
+    python bench/against_peers.py [--minutes 2] [--seeds 1] [--flights 8] [--data runs/regimes] [--out bench/results/peers.json]
 
 `video-diffusion-pytorch` 0.7.0: Unet3D denoises a clip of 16 frames as a whole at one noise level (DDPM of 1000 steps). It is told the actions of the clip as its condition,
   which its authors mean for sentences, and goes on as `WholeVideo` does: half of the window is replaced by what is known. 16 steps of DDIM, written here, since its own
@@ -93,7 +93,7 @@ def trained(kind, data, seconds, lr, seed):
     torch.manual_seed(seed)
     world, losses, start, left = kind(x.shape[2], x.shape[3], actions.shape[2]), [], time.process_time(), 0.
     opt = torch.optim.AdamW(world.net.parameters(), lr, betas=(.9, .99), weight_decay=0.)
-    while (left := (time.process_time() - start) / seconds) < 1:
+    while not losses or (left := (time.process_time() - start) / seconds) < 1:
         loss = world.loss(*window_of(x, actions, world.batch, world.length, generator(seed, len(losses), 'windows')))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(world.net.parameters(), 1.)
@@ -105,13 +105,14 @@ def trained(kind, data, seconds, lr, seed):
     last = losses[-max(1, len(losses) // 10):]
     return world, len(losses), sum(last) / len(last)
 
-def one_world(name, data, seconds, seed):
+def one_world(name, data, seconds, seed, flights, frames=16):
     import torch
     from regimes import CONTEXT, HORIZONS, marks, mean_at
-    losses = {lr: trained(WORLDS[name], data, seconds / 6, lr, 100)[2] for lr in RATES}
+    asked = [h for h in HORIZONS if h <= frames]
+    losses = {lr: trained(WORLDS[name], data, seconds / 10, lr, 100)[2] for lr in RATES}
     lr = min(losses, key=losses.get)
     world, steps, loss = trained(WORLDS[name], data, seconds, lr, seed)
-    real, actions = data.flights.video, data.flights.actions
+    real, actions = data.flights.video[:flights], data.flights.actions[:flights, :CONTEXT + frames]
     with torch.no_grad():
         start = time.process_time()
         z = world.dream(data.codec.to_latents(real[:, :CONTEXT]), actions)
@@ -119,7 +120,7 @@ def one_world(name, data, seconds, seed):
         spent = (time.process_time() - start) / guess.shape[0] / guess.shape[1]
     out = dict(name=name, seed=seed, steps=steps, frames=steps * world.batch * world.length, lr=lr, rates=losses, loss=loss, parameters=sum(p.numel() for p in world.net.parameters()),
                cpu_seconds=seconds, exam=marks(real, guess) | dict(seconds_per_frame=spent))
-    at = lambda k: ' '.join(f'{mean_at(out["exam"], k, h):.2f}' for h in HORIZONS)
+    at = lambda k: ' '.join(f'{mean_at(out["exam"], k, h):.2f}' for h in asked)
     print(f"[{time.strftime('%H:%M')}] {name}: {steps} steps, {out['parameters'] / 1e6:.2f}M, rate {lr}, loss {loss:.3f}, {1e3 * spent:.1f} ms a dreamed frame\n  near {at('near')}\n"
           f"  PSNR {at('psnr')}\n  delta {at('delta')}\n  outside {at('outside')}", flush=True)
     return out
@@ -130,13 +131,14 @@ def inside(a):
     from regimes import Data, kept
     torch.set_num_threads(1)
     data, parts = Data(a.data, 32), Path(a.data) / 'parts'
-    runs = [kept(parts / f'peer-{name.split(",")[0]}-{seed}-{a.minutes}.json', lambda: one_world(name, data, 60 * a.minutes, seed)) for seed in range(a.seeds) for name in a.only]
+    runs = [kept(parts / f'peer-{name.split(",")[0]}-{seed}-{a.minutes}.json', lambda: one_world(name, data, 60 * a.minutes, seed, a.flights)) for seed in range(a.seeds) for name in a.only]
     Path(a.out).write_text(json.dumps(dict(torch=torch.__version__, minutes=a.minutes, data=data.hash, flights_hash=data.flights.hash, packages=[v for v in PACKAGES if '==' in v], runs=runs)) + '\n')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--minutes', type=float, default=2.)
     p.add_argument('--seeds', type=int, default=1)
+    p.add_argument('--flights', type=int, default=8, help='of which 16 frames are dreamed')
     p.add_argument('--data', default='runs/regimes')
     p.add_argument('--out', default=str(REPO / 'bench' / 'results' / 'peers.json'))
     p.add_argument('--only', nargs='+', default=list(WORLDS), choices=list(WORLDS))

@@ -1,6 +1,6 @@
 """U-Net and transformer at equal processor seconds: the worlds of `lander_cpu` and `lander_dit` on the demo's recording.
 
-    python bench/backbones.py [--seconds 75] [--seeds 1] [--data runs/regimes] [--out bench/results/backbones.json]
+    python bench/backbones.py [--seconds 45] [--seeds 1] [--data runs/regimes] [--out bench/results/backbones.json]
 
 Data, codec and latents are the demo's; they are looked for in --data (of `oniris_demo` or bench/regimes.py) and made there if they are missing. One thread.
 Every world trains by its preset (batch, length, rate, past of its own) until its processor seconds are over, the rate along half a cosine of what is spent; the
@@ -84,7 +84,7 @@ def examined(world, preset, codec, flown):
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('--seconds', type=float, default=75.)
+    p.add_argument('--seconds', type=float, default=45.)
     p.add_argument('--seeds', type=int, default=1)
     p.add_argument('--data', type=Path, default=Path('runs/regimes'))
     p.add_argument('--out', type=Path, default=Path(__file__).parent / 'results/backbones.json')

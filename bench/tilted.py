@@ -1,5 +1,6 @@
 """A world that keeps a tilt, the head that reads its dreams, and an agent that learned in them, on one GPU in six minutes:
 
+    python -c "from bench.tilted import *; pack(Path('BUNDLE'), 'oniris/assets/lander/reward', FLOWN, THROWN, BEGINNINGS)"
     python bench/tilted.py BUNDLE OUT [--world 150] [--given WORLD.safetensors] [--agent 120] [--rehearse]
 
 BUNDLE holds train.npz and test.npz (clips of frames, actions, states, rewards, done, and `kind`: 0 flown, 1 thrown in at any tilt, 2 beginnings) and
@@ -49,6 +50,14 @@ def read(path, run, at, mirror, every=1): # -> Rewarded on the device, kinds
     parts = [Rewarded(encoded(raw['frames']), rest[0], rest[1].float(), rest[2], rest[3].float())]
     if mirror: parts.append(Rewarded(encoded(raw['frames'][:, :, :, ::-1].copy()), rest[0][..., [0, 3, 2, 1]], rest[1].float(), rest[2], _mirrored(rest[3].float().cpu(), 'LunarLander-v3').to(at)))
     return joined(parts), torch.from_numpy(raw['kind']).repeat(len(parts)).to(at)
+
+def pack(bundle, head, *datasets): # where the datasets are: what is to be carried to the card
+    from oniris.data.clips import Clips
+    for split in ('train', 'test'):
+        parts = [[clip for clip in Clips(d, split)] for d in datasets]
+        fields = {k: np.stack([c[k] for part in parts for c in part]) for k in ('frames', 'actions', 'states', 'rewards', 'done')}
+        np.savez_compressed(bundle / f'{split}.npz', kind=np.repeat(range(len(parts)), [len(p) for p in parts]), **fields)
+    RewardHead.from_pretrained(head).save_pretrained(bundle / 'head', half=True)
 
 def near_lander(states, size=16, reach=2.5): # (b t 8) -> (b t 1 h w): 1 where it is
     x, y = (lander_on_screen(states) * size).unbind(-1)

@@ -67,7 +67,7 @@ def run(page, address, name, minutes):
         if state['kernel'] == 'idle': break
         if time.time() > end: return f'still running after {minutes} minutes', state
         page.wait_for_timeout(500)
-    if state['ran'] == 0: return 'no cell ran', state
+    if state['cells'] and not state['ran']: return 'no cell ran', state
     shown = page.locator('.jp-OutputArea .jupyter-widgets, .jp-OutputArea canvas').count()
     if state['widgets'] and not shown: return f"{state['widgets']} widgets, and none is to be seen", state
     return move_sliders(page), state

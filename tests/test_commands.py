@@ -125,9 +125,9 @@ def test_no_guidance_without_dropout(data, tmp_path):
 # ---- the roads
 
 def test_codec_of_ones_own(data, tmp_path):
-    "oniris_train_vae -> oniris_encode -> oniris_train with defaults alone, through a codec that compresses time, from latents and from frames."
+    "oniris_train_vae -> oniris_encode -> oniris_train through a codec that compresses time, from latents and from frames."
     vae, latents = str(tmp_path/'vae'), str(tmp_path/'latents')
-    oniris_train_vae(data=data, out=vae, steps=2)
+    oniris_train_vae(data=data, out=vae, steps=2, strides='2x4,2x2', channels='3,64,16')
     oniris_encode(data=data, codec=vae, out=latents)
     oniris_train(data=latents, out=str(tmp_path/'run'), **SHORT)
     assert load_run(tmp_path/'run', 'cpu').time_stride == 4

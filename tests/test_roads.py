@@ -29,7 +29,7 @@ def test_the_walk(tmp_path, monkeypatch):
     oniris_train(data='latents', out='run', steps=2)
     oniris_dream(run='run', frames=4)
     assert Path('dream.gif').stat().st_size
-    assert load_run('run', 'cpu').time_stride == 4
+    assert load_run('run', 'cpu').time_stride == 1
 
 def test_world_of_frames(tmp_path):
     "record -> train -> evaluate."

@@ -31,7 +31,7 @@ def picture(run, benchmark, path, number=4, frames=40, colours=48):
     rows = np.concatenate([benchmark.frames[first, c:c + frames], dreamed], 2)
     film = np.concatenate([np.pad(v, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255) for v in rows], 2)
     h, w = film.shape[1:3]
-    palette = Image.fromarray(film.reshape(-1, w, 3)).quantize(colours, dither=Image.Dither.NONE)
+    palette = Image.fromarray(film.reshape(-1, w, 3)).quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     pages = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in film]
     pages[0].save(path, save_all=True, append_images=pages[1:], duration=round(1000 / min(run.fps, 10)), loop=0, optimize=True)
 

@@ -211,8 +211,8 @@ def oniris_train_vae(
     steps:int=20000,         # optimizer steps
     batch:int=8,             # clips in a batch
     length:int=16,           # frames of a clip
-    strides:str='2x4,2x2',   # time x space of each level
-    channels:str='3,64,16',  # of the frames, between the levels, of the latents
+    strides:str='1x4,1x1',   # time x space of each level: as they are, the codec of the presets, frame by frame
+    channels:str='3,64,8',   # of the frames, between the levels, of the latents
     blocks:int=1,            # residual blocks of a level
     preset:str='',           # instead of these three, for frames of 256x256 on a GPU: 24x or 96x
     latents:str='rms',       # or 'gaussian'
