@@ -83,6 +83,7 @@ VARIANTS = { # in the order in which they are made
     'state head': Variant('the lander', objective=StateHead),
     'sigma_ctx .1': Variant('noise', dict(context=dict(sigma_ctx=.1))),
     'actions never dropped': Variant('the lander', dict(train=dict(cond_dropout=0.))),
+    'state head, sigma_ctx .6': Variant('together', dict(context=dict(sigma_ctx=.6)), StateHead),
     'P_mean 2.5': Variant('noise', dict(train=dict(P_mean=2.5))),
     'no attention': Variant('memory', dict(net=dict(video_attn=()))),
     'SOAP': Variant('optimizer', optimizer=Soap),
