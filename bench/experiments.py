@@ -2,11 +2,12 @@
 
     python bench/experiments.py [--seconds 30] [--minutes 14] [--only NAME ...] [--data runs/regimes] [--out bench/results/experiments.json]
 
-The base is the preset `lander_cpu` at half of its width: its own objective and loss, on the demo's recording and codec (bench/regimes.py makes them). VARIANTS names the
-changes. `step_seconds` is the mean of sixteen steps, measured in turns with the base's, so that all get the same seconds of a machine at rest. A trained world is
-examined on 32 flights that begin in mid-air, on the same flights with the actions of another one, and on 16 flights whose lander leaves the picture (bench/flights.py).
-Of one seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be compared in pairs.
-Results are written after every run; what is there is not made again. --minutes (of the processor) ends a session between two runs. One thread.
+The base is the preset `lander_cpu` at half of its width: its own objective and loss, on the demo's recording and codec (bench/regimes.py makes them).
+VARIANTS names the changes. `step_seconds` is the mean of sixteen steps, measured in turns with the base's, so that all get the same seconds of a machine at rest.
+A trained world is examined on 32 flights that begin in mid-air, on the same flights with the actions of another one, and on 16 flights whose lander leaves
+the picture (bench/flights.py). Of one seed, every variant has the same weights to begin with, the same clips and the same flights, so runs of a seed can be
+compared in pairs. Results are written after every run; what is there is not made again. --minutes (of the processor) ends a session between two runs.
+One thread. A run with the field `where` was made on another machine; `repeats` has runs that were made there once more with other numbers of steps.
 """
 import argparse, json, platform, time, warnings
 from dataclasses import dataclass, field, replace
@@ -195,7 +196,8 @@ def baselines(data):
     at = torch.tensor(HORIZONS) + CONTEXT - 1
     marks = lambda guess: {k: rounded(f(real[:, at], guess), digits) for k, (f, digits) in ASKED.items()}
     codec = data.codecs[0]
-    return {'copy last': marks(real[:, CONTEXT - 1:CONTEXT].expand(-1, len(HORIZONS), -1, -1, -1)), 'codec alone': marks(codec.to_video(codec.to_latents(real[:, at])))}
+    copied = real[:, CONTEXT - 1:CONTEXT].expand(-1, len(HORIZONS), -1, -1, -1)
+    return {'copy last': marks(copied), 'codec alone': marks(codec.to_video(codec.to_latents(real[:, at])))}
 
 def one_run(name, seed, data, seconds, price, weights):
     variant = VARIANTS[name]
@@ -212,9 +214,10 @@ def one_run(name, seed, data, seconds, price, weights):
 
 def line(r):
     mean = lambda k: ' '.join(f'{np.nanmean(np.array(r["exam"][k], dtype=float)[:, h]):.3g}' for h in range(1, len(HORIZONS)))
-    (a, b), false = np.nanmean(np.array(r['exam']['response']['position'], dtype=float), 0), np.nanmean(np.array(r['exam']['false'], dtype=float))
-    return (f"[{time.strftime('%H:%M')}] {r['name']}, seed {r['seed']}: {r.get('steps', 0)} steps, {r.get('cpu_seconds', 0):.0f}+{r['exam_seconds']:.0f} s; near {mean('near')}; "
-            f"off {mean('error')} px; outside {mean('outside')}; shuffled {b / a:.2f}; false {false:.2f}")
+    (a, b), false = (np.nanmean(np.array(v, dtype=float), 0) for v in (r['exam']['response']['position'], r['exam']['false']))
+    cost = f"{r.get('steps', 0)} steps, {r.get('cpu_seconds', 0):.0f}+{r['exam_seconds']:.0f} s"
+    return (f"[{time.strftime('%H:%M')}] {r['name']}, seed {r['seed']}: {cost}; near {mean('near')}; off {mean('error')} px; outside {mean('outside')}; "
+            f"shuffled {b / a:.2f}; false {false:.2f}")
 
 def claimed(path):
     "Nobody else makes this run, or did so in the last quarter of an hour?"
@@ -236,8 +239,9 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
     data, out, weights = Data(a.data), Path(a.out), Path(a.data) / 'experiments'
-    page = json.loads(out.read_text()) if out.exists() else dict(torch=torch.__version__, machine=platform.machine(), data=data.hash, seconds=a.seconds, width=WIDTH,
-        context=CONTEXT, horizons=HORIZONS, flights=len(data.flights['frames']), baselines=baselines(data), step_seconds={}, runs=[])
+    page = json.loads(out.read_text()) if out.exists() else dict(
+        torch=torch.__version__, machine=platform.machine(), data=data.hash, seconds=a.seconds, width=WIDTH, context=CONTEXT, horizons=HORIZONS,
+        flights=len(data.flights['frames']), baselines=baselines(data), step_seconds={}, runs=[])
     def update(): # another session may have been here
         if out.exists():
             there, mine = json.loads(out.read_text()), {(r['name'], r['seed']) for r in page['runs']}
