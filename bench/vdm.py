@@ -1,7 +1,7 @@
 """The film model of nbs/16_vdm.ipynb, trained for longer than a chapter should: python bench/vdm.py OUT.pt [--seconds 480] [--dim 32] [--batch 16] [--lr 2e-3]
 
-The functions are the chapter's own, taken from its cells. One thread. OUT.pt holds the weights in half precision and what it took; the chapter loads
-it from runs/vdm/model.pt if it is there. scikit-learn's digits may also lie in runs/regimes/digits.npz, for a machine without scikit-learn.
+The functions are the chapter's own, taken from its cells. One thread. OUT.pt holds the weights in half precision and what it took.
+scikit-learn's digits may also lie in runs/regimes/digits.npz, for a machine without scikit-learn.
 """
 import argparse, importlib.machinery, json, math, sys, time, types
 from pathlib import Path
