@@ -60,18 +60,23 @@ def flight(e, size):
     in_view = seen(lander_position(from_uint8(one[0][CONTEXT - 1:]))[1], REAL).all()
     return one if len(one[0]) == CONTEXT + FLIES and in_view else None
 
-def flights(number, size=32, folder='runs/regimes'):
-    "frames uint8 (b t h w 3), actions (b t a), status (b t), episodes (b): recorded once"
-    path = Path(folder) / f'flights-{size}-{number}.npz'
+def collected(path, fields, make, number, what):
+    "The first `number` of make(0), make(1), ... that are not None, as tensors by name; from `path`, where they are written when they are first asked for"
     if not path.exists():
         found, e = [], 0
         while len(found) < number:
-            if (one := flight(e, size)) is not None: found.append((*one, e))
+            if (one := make(e)) is not None: found.append(one)
             e += 1
-        print(f'{number} of {e} episodes are in the air and in view for {FLIES} frames after {CONTEXT}', flush=True)
+        print(f'{number} of {e} {what}', flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **dict(zip(('frames', 'actions', 'status', 'episodes'), (np.stack(v) for v in zip(*found)))))
+        np.savez_compressed(path, **dict(zip(fields, (np.stack(v) for v in zip(*found)))))
     with np.load(path) as z: return {k: torch.from_numpy(z[k]) for k in z.files}
+
+def flights(number, size=32, folder='runs/regimes'):
+    "frames uint8 (b t h w 3), actions (b t a), status (b t), episodes (b): recorded once"
+    def make(e): return None if (one := flight(e, size)) is None else (*one, e)
+    fields, what = ('frames', 'actions', 'status', 'episodes'), f'episodes are in the air and in view for {FLIES} frames after {CONTEXT}'
+    return collected(Path(folder) / f'flights-{size}-{number}.npz', fields, make, number, what)
 
 # ---- landers that leave the picture above, and come back: is there a dreamed one where there is none?
 def up_and_back(env, heuristic):
@@ -107,13 +112,6 @@ def departure(e, size, gone=6, ahead=24):
 def departures(number, size=32, folder='runs/regimes'):
     "frames uint8 (b t h w 3), actions (b t a): recorded once"
     path = Path(folder) / f'departures-{size}-{number}.npz'
-    if not path.exists():
-        found, e = [], 0
-        while len(found) < number:
-            if (one := departure(e, size)) is not None: found.append(one)
-            e += 1
-        print(f'{number} of {e} landers leave the picture', flush=True)
-        np.savez_compressed(path, **dict(zip(('frames', 'actions'), (np.stack(v) for v in zip(*found)))))
-    with np.load(path) as z: return {k: torch.from_numpy(z[k]) for k in z.files}
+    return collected(path, ('frames', 'actions'), lambda e: departure(e, size), number, 'landers leave the picture')
 
 if __name__ == '__main__': print({k: tuple(v.shape) for k, v in flights(48).items()})
