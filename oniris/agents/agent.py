@@ -79,7 +79,9 @@ def _train(run, data, out, steps, minutes, horizon, seed): # -> the agent's dire
     data, place = data or run.data, Path(out or run.results_dir / 'policy')
     if data is None: raise ValueError(f'{run.path}: the dataset it was trained on is not here; give one with rewards (--data)')
     head = RewardHead.from_pretrained(_find_reward(run, data))
-    policy = train_agent(run, data, place, steps, head=head, how=Learning(horizon=horizon), minutes=minutes or None, seed=seed)
+    dreams = 2048 if next(run.denoiser.parameters()).is_cuda else Learning.dreams # a GPU dreams many for the price of few
+    how = Learning(dreams=dreams, horizon=horizon)
+    policy = train_agent(run, data, place, steps, head=head, how=how, minutes=minutes or None, seed=seed)
     policy.save_pretrained(place, half=True)
     print(f'{place}: an agent that has seen nothing but dreams')
     return place
