@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import numpy as np
 import torch.nn.functional as F
+from einops import rearrange
 from tqdm.auto import tqdm
 from ..core import seed_for
 from ..data.environments import env_from
@@ -54,6 +55,8 @@ class Pilot:
         sample=False, # draw actions as in training; the likeliest if not
         seed=0,
     ):
+        "ValueError for a policy that does not fit the world"
+        _check_fits(run, policy)
         self.run, self.policy = run, policy.eval()
         self.device = next(run.denoiser.parameters()).device
         self.rng = torch.Generator(self.device).manual_seed(seed) if sample else None
@@ -65,17 +68,36 @@ class Pilot:
         self.looks = 0 # latents seen
 
     @torch.no_grad()
-    def __call__(self,
-        pictures, # uint8 (n p h w 3): those of one latent
-        actions,  # (n p a): that led to them
-    ):            # actions (n a): for the frames of the next latent
-        x = from_uint8(pictures).to(self.device)
-        z = x if self.run.codec is None else self.run.codec.to_latents(x, self.cache)
-        h, self.memory = self.policy.see(z.float(), actions.flatten(1)[:, None].to(z), self.memory)
-        chosen, _ = self.policy.choose(h[:, 0], self.rng)
-        self.looks += 1
+    def look(self,
+        z,       # latents (n k c h w): those that are new
+        actions, # (n k p*a): that led to them
+    ):           # actions (n a): for the frames of the next latent
+        "What to do after latents, a dream's for instance"
+        z = z.float()
+        h, self.memory = self.policy.see(z, actions.to(z), self.memory)
+        chosen, _ = self.policy.choose(h[:, -1], self.rng)
+        self.looks += z.shape[1]
         if self.looks <= self.policy.config.get('wait', 0): chosen = torch.zeros_like(chosen)
         return F.one_hot(chosen, self.policy.config['actions']).float().cpu()
+
+    @torch.no_grad()
+    def __call__(self,
+        pictures, # uint8 (n k*p h w 3): those of k latents
+        actions,  # (n k*p a): that led to them
+    ):            # as `look`
+        "What to do after pictures"
+        x = from_uint8(pictures).to(self.device)
+        z = x if self.run.codec is None else self.run.codec.to_latents(x, self.cache)
+        return self.look(z, rearrange(actions, 'n (k p) a -> n k (p a)', p=self.run.time_stride))
+
+def _check_fits(run, policy):
+    space, net, eyes = run.about.get('action_space'), run.denoiser.net.config, policy.eyes.config
+    if not space or space['type'] != 'Discrete': raise ValueError(f'actions: expected a Discrete space, got {space}')
+    side = net['resolution']
+    world = net['channels'], tuple(side) if isinstance(side, (tuple, list)) else (side, side), net['action_dim'], space['n']
+    own = eyes['channels'], tuple(eyes['size']), eyes['action_dim'], policy.config['actions']
+    said = '{} channels of {} positions, action vectors of {}, {} actions'
+    if own != world: raise ValueError(f'policy: expected one of this world ({said.format(*world)}), got {said.format(*own)}')
 
 def _together(run, pilot, seeds, longest): # games side by side, until all are over
     about, p, rest = run.about, run.time_stride, torch.eye(run.action_dim)[0]
