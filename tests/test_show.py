@@ -157,6 +157,12 @@ def test_agents_of_other_worlds(run, tmp_path):
     for other in (narrow, three):
         other.save_pretrained(tmp_path/'other')
         with pytest.raises(ValueError, match='policy: expected one of this world'): AgentPlayer(run, tmp_path/'other')
+    elsewhere = load_pilot(run).policy # the same sizes, another codec
+    elsewhere.config['codec'] = run.codec.fingerprint(half=True)
+    Pilot(run, elsewhere)
+    elsewhere.config['codec'] = 'of another run'
+    elsewhere.save_pretrained(tmp_path/'elsewhere')
+    with pytest.raises(ValueError, match='another codec'): AgentPlayer(run, tmp_path/'elsewhere')
     boxed = copy.copy(run)
     boxed.manifest = run.manifest | dict(about=run.about | dict(action_space=describe_space(spaces.Box(-1, 1, (3,)))))
     with pytest.raises(ValueError, match='expected a Discrete space'): Pilot(boxed, policy)

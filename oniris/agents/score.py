@@ -98,6 +98,9 @@ def _check_fits(run, policy):
     own = eyes['channels'], tuple(eyes['size']), eyes['action_dim'], policy.config['actions']
     said = '{} channels of {} positions, action vectors of {}, {} actions'
     if own != world: raise ValueError(f'policy: expected one of this world ({said.format(*world)}), got {said.format(*own)}')
+    codec = policy.config.get('codec')
+    if codec and codec != (run.codec and run.codec.fingerprint(half=True)):
+        raise ValueError("policy: expected one that learned from this world's latents, got one of another codec")
 
 def _together(run, pilot, seeds, longest): # games side by side, until all are over
     about, p, rest = run.about, run.time_stride, torch.eye(run.action_dim)[0]
