@@ -45,7 +45,7 @@ class Searches:
         self.tick += 1
         return self.agent(pictures, actions)
 
-def search(run, head, policy, horizon=8, games=4): # -> what plans are worth, by how long they were searched for
+def search(run, head, policy, horizon=4, games=4): # -> what plans are worth, by how long they were searched for
     planners = {f'{n} x {r}': Planner(run, head, policy, horizon=horizon, number=n, rounds=r, amp=torch.bfloat16) for n, r in SEARCHES}
     planners['16 x 2, 4 flown'] = Planner(run, head, policy, horizon=horizon, number=16, rounds=2, flown=4, amp=torch.bfloat16)
     planners['16 x 2, single precision'] = Planner(run, head, policy, horizon=horizon, number=16, rounds=2)
