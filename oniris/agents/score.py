@@ -118,6 +118,7 @@ def _together(run, pilot, seeds, longest): # games side by side, until all are o
                 last, alive = [l if v is None else v for v, l in zip(new, last)], any(v is not None for v in new)
                 columns.append(np.stack(last))
             if not alive: break
+            pilot.alive = [not g.over for g in games] # nobody need think for the others
             held, first = pilot(np.stack(columns, 1), given), False
         return [g.result() for g in games]
 
@@ -125,13 +126,14 @@ def play_game(
     run: Run,
     pilot,         # a `Pilot`
     episodes: int, # fresh ones
-    seed=0,        # of the first; the others follow
+    seed=0,        # whose episodes
     together=10,   # episodes that are played side by side
     longest=1000,  # pictures after which an episode is left
     bar=True,
+    first=0,       # number of the first: to go on where others ended
 ) -> list:         # of `Played`
     "Episodes of the real game, flown by what the pilot sees. ValueError if the world was not recorded from an environment"
-    seeds, done = [seed_for(seed, e, 'score') % 2**31 for e in range(episodes)], []
+    seeds, done = [seed_for(seed, e, 'score') % 2**31 for e in range(first, first + episodes)], []
     with tqdm(total=episodes, desc='playing', unit='episode', leave=False, disable=not bar) as line:
         for k in range(0, episodes, together):
             done += _together(run, pilot, seeds[k:k + together], longest)
