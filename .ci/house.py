@@ -5,7 +5,7 @@ import ast, sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / 'oniris'
-STOREYS = [{''}, {'nn', 'diffusion', 'games'}, {'data'}, {'training'}, {'codec'}, {'dream'}, {'evaluation', 'play'}, {'agents'}, {'recipes'}]
+STOREYS = [{''}, {'nn', 'diffusion', 'games'}, {'data'}, {'training'}, {'codec'}, {'dream'}, {'evaluation'}, {'agents'}, {'play'}, {'recipes'}]
 HEIGHT = {wing: i for i, storey in enumerate(STOREYS) for wing in storey}
 SIDEWAYS = {('diffusion', 'nn')}  # wings of one storey that may look at each other, in this direction
 COLUMNS, LINES = 140, 450

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'MISTAKES', 'check_shape', 'check_int', 'own_slice', 'observable', 'check_finite', 'seed_for', 'generator',
-           'default_device', 'find_device', 'amp_dtype', 'write_atomic', 'file_sha256', 'command']
+           'default_device', 'find_device', 'amp_dtype', 'write_atomic', 'file_sha256', 'command', 'argument']
 
 # %% ../nbs/01_core.ipynb #f777f5e0
 import os
@@ -12,6 +12,7 @@ import os
 # %% ../nbs/01_core.ipynb #021e29cf
 import functools, hashlib, secrets
 from pathlib import Path
+from typing import Annotated
 import numpy as np
 import torch
 from fastcore.script import call_parse
@@ -189,3 +190,14 @@ def command(f):
             said = ' '.join(str(e).split()) or type(e).__name__
             raise SystemExit(f'{f.__name__}: {said}') from e
     return call_parse(run)
+
+# %% ../nbs/01_core.ipynb #01cc0956
+def argument(
+    type,  # of its value
+    help,  # what a comment says of others
+    **how, # as `argparse` takes it: nargs, const, choices …; opt=False for an argument without a name
+):
+    "The annotation of a command's parameter that is more than a type and a comment"
+    try: from fastcore.script import Param
+    except ImportError: return Annotated[type, help, how]
+    return Param(help, type, **how)

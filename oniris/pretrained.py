@@ -49,9 +49,11 @@ class Pretrained:
         write_atomic(path / 'config.json', config)
         return path
 
-    def fingerprint(self) -> str:
+    def fingerprint(self,
+        half=False, # of the weights in two bytes a number: the same before they were stored so and after
+    ) -> str:
         "sha256 of the weights as `save_pretrained` writes them: what was made by this model can say so."
-        return hashlib.sha256(_weights(self)).hexdigest()
+        return hashlib.sha256(_weights(self, half)).hexdigest()
 
     @classmethod
     def from_pretrained(

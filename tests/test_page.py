@@ -1,4 +1,4 @@
-"""The player's page in a real browser: keys, pause, single frames, another start, the game beside it, a recording that is downloaded, a second window.
+"""The player's page in a real browser: keys, pause, single frames, another start, the game beside it, a recording that is downloaded, a second window, an agent.
 
 Skipped without aiohttp, playwright or a Chromium (CHROMIUM names another one)."""
 import io, os
@@ -9,14 +9,18 @@ from PIL import Image
 CHROMIUM = os.environ.get('CHROMIUM', '/usr/bin/chromium')
 pytest.importorskip('aiohttp')
 playwright = pytest.importorskip('playwright.sync_api')
+from oniris.agents.actor_critic import make_policy_net
+from oniris.agents.score import Pilot
 from oniris.codec.codec import PatchPCA
 from oniris.data.clips import Clips
 from oniris.data.record import record
 from oniris.diffusion.edm import Denoiser
+from oniris.dream.reward import RewardHead
 from oniris.dream.run import load_run, save_run
 from oniris.nn.unet import UNet
 from oniris.play.player import Player
 from oniris.play.screen import Server
+from oniris.play.show import AgentPlayer
 
 @pytest.fixture(scope='module')
 def browser():
@@ -37,9 +41,8 @@ def run(tmp_path_factory):
     codec = PatchPCA(2, 4).fit(np.stack([clip['frames'] for clip in data]))
     return load_run(save_run(folder/'run', world, codec, data, context=4, sampler=dict(steps=1)), 'cpu')
 
-@pytest.fixture
-def page(browser, run):
-    server = Server(Player(run, seed=1))
+def opened(browser, player): # a page that shows it
+    server = Server(player)
     page, wrong = browser.new_page(), []
     page.on('pageerror', lambda e: wrong.append(str(e)))
     page.goto(server.url)
@@ -49,6 +52,14 @@ def page(browser, run):
     assert not wrong
     page.close()
     server.close()
+
+@pytest.fixture
+def page(browser, run): yield from opened(browser, Player(run, seed=1))
+
+@pytest.fixture
+def show(browser, run): # the same, with an agent at the controls
+    pilot = Pilot(run, make_policy_net(RewardHead(4, (8, 8), 4, 5, width=8), run.about['action_space']))
+    yield from opened(browser, AgentPlayer(run, pilot, seed=1))
 
 def frame(page): return int(page.get_attribute('.oniris-player', 'data-frame'))
 def until(page, js, *given): page.wait_for_function(js, arg=given[0] if given else None, timeout=30_000)
@@ -132,3 +143,23 @@ def test_a_second_window_takes_the_dream_over(page, browser):
     other.wait_for_selector('.oniris-player[data-frame]', timeout=30_000)
     says(page, 'another window')
     other.close()
+
+def test_an_agent_plays_in_both_until_a_key_goes_down(show):
+    assert button(show, 'agent plays').is_visible() and not show.evaluate("() => document.querySelectorAll('figure')[1].hidden")
+    show.keyboard.press('.')
+    beyond(show, 0)
+    says(show, 'by its own eyes')
+    says(show, 'nothing down: the agent plays')
+    show.keyboard.down('ArrowUp')
+    until(show, "() => document.querySelector('.chip.on')?.dataset.keys === 'up'")
+    show.keyboard.press('.')
+    says(show, 'same keys · main engine')
+    assert show.player.game.actions[-1].argmax() == show.player.action.argmax() == 2
+    show.keyboard.up('ArrowUp')
+    button(show, 'agent plays').click()
+    until(show, "() => !document.querySelector('.agent').classList.contains('on')")
+    says(show, 'nothing down: nothing')
+    show.keyboard.press('Backspace')
+    until(show, "() => document.querySelector('.oniris-player').dataset.frame === '0'")
+
+def test_without_an_agent_there_is_no_button_for_one(page): assert not button(page, 'agent plays').is_visible()

@@ -31,10 +31,11 @@ class ActorCritic(nn.Module, Pretrained):
         actions: int,      # how many there are
         width=128,         # of the hidden layers
         wait=0,            # latents that it only looks at, at a game's beginning
+        codec='',          # fingerprint, in halves, of the codec whose latents it learned from; '' if it does not know
     ):
         super().__init__()
         self.config = dict(eyes=eyes, actions=check_int(actions, 'actions', 2), width=check_int(width, 'width', 1))
-        self.config['wait'] = check_int(wait, 'wait', 0)
+        self.config |= dict(wait=check_int(wait, 'wait', 0), codec=codec)
         self.eyes, self.told = eyes, len(eyes.config.get('states', ()))
         seen = self.told or eyes.say.in_channels
         self.actor, self.critic = (_two_layers(seen, width, n, norm=not self.told) for n in (actions, 1))
@@ -283,6 +284,7 @@ def train_agent(
     head = RewardHead.from_pretrained(run.path / 'reward') if head is None else head
     head = head.to(at).eval().requires_grad_(False)
     policy = make_policy_net(head, run.about.get('action_space'), seed, how.width).to(at)
+    policy.config['codec'] = '' if run.codec is None else run.codec.fingerprint(half=True)
     policy.eyes.requires_grad_(not policy.told if how.tune is None else how.tune)
     real = data if hasattr(data, 'take') else rewarded(run, data, 'train', mirror=True, bar=kwargs.get('bar', True))
     moments = Moments(real, max(1, run.context // run.time_stride), head.config['frames'])

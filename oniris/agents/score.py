@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import numpy as np
 import torch.nn.functional as F
+from einops import rearrange
 from tqdm.auto import tqdm
 from ..core import seed_for
 from ..data.environments import env_from
@@ -54,6 +55,8 @@ class Pilot:
         sample=False, # draw actions as in training; the likeliest if not
         seed=0,
     ):
+        "ValueError for a policy that does not fit the world"
+        _check_fits(run, policy)
         self.run, self.policy = run, policy.eval()
         self.device = next(run.denoiser.parameters()).device
         self.rng = torch.Generator(self.device).manual_seed(seed) if sample else None
@@ -65,17 +68,39 @@ class Pilot:
         self.looks = 0 # latents seen
 
     @torch.no_grad()
-    def __call__(self,
-        pictures, # uint8 (n p h w 3): those of one latent
-        actions,  # (n p a): that led to them
-    ):            # actions (n a): for the frames of the next latent
-        x = from_uint8(pictures).to(self.device)
-        z = x if self.run.codec is None else self.run.codec.to_latents(x, self.cache)
-        h, self.memory = self.policy.see(z.float(), actions.flatten(1)[:, None].to(z), self.memory)
-        chosen, _ = self.policy.choose(h[:, 0], self.rng)
-        self.looks += 1
+    def look(self,
+        z,       # latents (n k c h w): those that are new
+        actions, # (n k p*a): that led to them
+    ):           # actions (n a): for the frames of the next latent
+        "What to do after latents, a dream's for instance"
+        z = z.float()
+        h, self.memory = self.policy.see(z, actions.to(z), self.memory)
+        chosen, _ = self.policy.choose(h[:, -1], self.rng)
+        self.looks += z.shape[1]
         if self.looks <= self.policy.config.get('wait', 0): chosen = torch.zeros_like(chosen)
         return F.one_hot(chosen, self.policy.config['actions']).float().cpu()
+
+    @torch.no_grad()
+    def __call__(self,
+        pictures, # uint8 (n k*p h w 3): those of k latents
+        actions,  # (n k*p a): that led to them
+    ):            # as `look`
+        "What to do after pictures"
+        x = from_uint8(pictures).to(self.device)
+        z = x if self.run.codec is None else self.run.codec.to_latents(x, self.cache)
+        return self.look(z, rearrange(actions, 'n (k p) a -> n k (p a)', p=self.run.time_stride))
+
+def _check_fits(run, policy):
+    space, net, eyes = run.about.get('action_space'), run.denoiser.net.config, policy.eyes.config
+    if not space or space['type'] != 'Discrete': raise ValueError(f'actions: expected a Discrete space, got {space}')
+    side = net['resolution']
+    world = net['channels'], tuple(side) if isinstance(side, (tuple, list)) else (side, side), net['action_dim'], space['n']
+    own = eyes['channels'], tuple(eyes['size']), eyes['action_dim'], policy.config['actions']
+    said = '{} channels of {} positions, action vectors of {}, {} actions'
+    if own != world: raise ValueError(f'policy: expected one of this world ({said.format(*world)}), got {said.format(*own)}')
+    codec = policy.config.get('codec')
+    if codec and codec != (run.codec and run.codec.fingerprint(half=True)):
+        raise ValueError("policy: expected one that learned from this world's latents, got one of another codec")
 
 def _together(run, pilot, seeds, longest): # games side by side, until all are over
     about, p, rest = run.about, run.time_stride, torch.eye(run.action_dim)[0]
@@ -93,6 +118,7 @@ def _together(run, pilot, seeds, longest): # games side by side, until all are o
                 last, alive = [l if v is None else v for v, l in zip(new, last)], any(v is not None for v in new)
                 columns.append(np.stack(last))
             if not alive: break
+            pilot.alive = [not g.over for g in games] # nobody need think for the others
             held, first = pilot(np.stack(columns, 1), given), False
         return [g.result() for g in games]
 
@@ -100,13 +126,14 @@ def play_game(
     run: Run,
     pilot,         # a `Pilot`
     episodes: int, # fresh ones
-    seed=0,        # of the first; the others follow
+    seed=0,        # whose episodes
     together=10,   # episodes that are played side by side
     longest=1000,  # pictures after which an episode is left
     bar=True,
+    first=0,       # number of the first: to go on where others ended
 ) -> list:         # of `Played`
     "Episodes of the real game, flown by what the pilot sees. ValueError if the world was not recorded from an environment"
-    seeds, done = [seed_for(seed, e, 'score') % 2**31 for e in range(episodes)], []
+    seeds, done = [seed_for(seed, e, 'score') % 2**31 for e in range(first, first + episodes)], []
     with tqdm(total=episodes, desc='playing', unit='episode', leave=False, disable=not bar) as line:
         for k in range(0, episodes, together):
             done += _together(run, pilot, seeds[k:k + together], longest)

@@ -66,6 +66,7 @@ export function mount(el, link) {
   const speed = choose('speed', v => send('speed', {value: v})), evals = choose('network evaluations a frame', v => send('steps', {value: v}));
   const evaluations = make('label', {}, 'evaluations', evals);
   const both = button('game beside', 'let the real simulator play the same keys', () => send('compare', {on: !state.compare}));
+  const agent = button('agent plays', 'let the agent play, or play yourself; while keys are down, you do', () => send('agent', {on: !state.agent}), 'agent');
   const rec = button('● record', 'keep the frames', () => send('record', {on: !state.recording}), 'rec');
   const films = ['gif', 'mp4'].map(kind => button(kind.toUpperCase(), `save what was recorded as ${kind}`, () => send('film', {kind})));
   const edit = button('edit keys', 'click a key below, then press another', () => { editing = !editing; waiting = null; chips(); });
@@ -74,7 +75,7 @@ export function mount(el, link) {
     make('div', {className: 'screens'}, make('figure', {}, dream, dreamSays), beside),
     make('div', {className: 'row'}, strip),
     make('div', {className: 'row'}, play, step, again, make('label', {}, 'start', starts), make('label', {}, 'speed', speed), evaluations),
-    make('div', {className: 'row'}, both, rec, ...films, edit), keys, status, note);
+    make('div', {className: 'row'}, both, agent, rec, ...films, edit), keys, status, note);
   root.dataset.lmSuppressShortcuts = 'true'; // or JupyterLab would take letters for its own commands
   el.append(root);
 
@@ -149,6 +150,7 @@ export function mount(el, link) {
     play.textContent = s.playing ? '❚❚ pause' : '▶ play';
     play.classList.toggle('on', s.playing);
     both.classList.toggle('on', s.compare); both.disabled = !about.game; both.hidden = evaluations.hidden = !s.steps; // a game is not dreamed
+    agent.hidden = s.agent === undefined; agent.classList.toggle('on', !!s.agent);
     rec.classList.toggle('on', s.recording);
     rec.textContent = s.kept ? `● ${s.kept}` : '● record';
     for (const f of films) f.disabled = !s.kept;
@@ -156,8 +158,8 @@ export function mount(el, link) {
     if (s.steps) options(evals, [...new Set([1, 2, 3, 4, 6, 8, 16, s.steps])].sort((a, b) => a - b), s.steps);
     options(starts, [...Array(about.starts).keys()], s.start);
     beside.hidden = !s.compare;
-    dreamSays.textContent = `${about.title}, frame ${s.frame}${s.action ? ' · ' + s.action : ''}${s.ended ? ' · ' + s.ended : ''}`;
-    gameSays.textContent = s.over ? 'the game: over' : 'the game, same keys';
+    dreamSays.textContent = `${about.title}, frame ${s.frame}${s.action ? ' · ' + s.action : ''}${s.ended ? ' · ' + s.ended : ''}${s.paid == null ? '' : ` · paid ${Math.round(s.paid)}`}`;
+    gameSays.textContent = s.beside || '';
     status.textContent = `${s.fps.toFixed(1)} frames/s of ${(about.fps * s.speed).toFixed(1)} · ${(1000 * s.cost).toFixed(0)} ms to make a frame` +
       (s.steps ? ` · ${s.steps} evaluation${s.steps === 1 ? '' : 's'} a frame · ${about.device}` : '');
     root.dataset.frame = s.frame;

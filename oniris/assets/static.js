@@ -142,7 +142,7 @@ class Player { // hears what play.js says and answers as `Player` does in Python
     const fps = t.length > 1 && this.playing ? 1000 * (t.length - 1) / (t[t.length - 1] - t[0]) : 0;
     const doing = this.action && names && world.actions.kind === 'Discrete' ? names[this.action.indexOf(1)] || '' : '';
     this.hear({type: 'state', tick: this.tick, frame: this.frame, start: this.start, action: doing, playing: this.playing, speed: this.speed, fps,
-      cost: this.cost, recording: false, kept: 0, ended: '', steps: world.steps, compare: false, over: false}, pictures ? [this.picture] : []);
+      cost: this.cost, recording: false, kept: 0, ended: '', paid: null, steps: world.steps, compare: false, beside: ''}, pictures ? [this.picture] : []);
   }
 }
 

@@ -8,7 +8,7 @@ __all__ = ['SOURCE', 'ensure_dataset', 'oniris_import']
 # %% ../../nbs/36b_sources.ipynb #7642f279
 import json, sys
 from pathlib import Path
-from ..core import command
+from ..core import argument, command
 from .captions import save_clips
 from .clips import Clips
 from .films import as_size
@@ -17,9 +17,6 @@ from .minari import import_minari, minari_summary
 from .remote import dataset_path
 from .videos import BrokenFilms, import_summary, import_videos
 from ..games.digits import bouncing_digits
-try: from fastcore.script import Param
-except ImportError:  # fastcore 2 has none: what is positional under fastcore 1 is an option there
-    def Param(help, type=str, **kwargs): return type
 
 # %% ../../nbs/36b_sources.ipynb #a74ef9e7
 def ensure_dataset(
@@ -86,8 +83,8 @@ SOURCE = 'a folder of films, one film, minari:ID (a recording in a local Minari 
 
 @command
 def oniris_import(
-    source: Param(SOURCE, str, nargs='?', opt=False)='',
-    to: Param("the dataset's directory; data/ and the source's name if not given", str, nargs='?', opt=False)='',
+    source: argument(str, SOURCE, nargs='?', opt=False)='',
+    to: argument(str, "the dataset's directory; data/ and the source's name if not given", nargs='?', opt=False)='',
     data: str='',          # SOURCE, as an option
     out: str='',           # TO, as an option
     frames: int=None,      # frames of a clip; as many as the first film has if not given

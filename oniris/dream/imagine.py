@@ -7,6 +7,7 @@ __all__ = ['Undecoded', 'LatentDreamer', 'dream_latents']
 
 # %% ../../nbs/63a_imagine.ipynb #dd4c4c34
 import torch
+from fastcore.basics import patch
 from .dreamer import Dreamer
 
 # %% ../../nbs/63a_imagine.ipynb #202aa3a6
@@ -60,3 +61,20 @@ def dream_latents(
     dreamer.reset(z[:, :context], actions[:, :context], cond, seed)
     dreamed = dreamer.rollout(actions[:, context:context + ahead], frames=ahead)
     return torch.cat([z[:, :context], dreamed.to(z)], 1)
+
+# %% ../../nbs/63a_imagine.ipynb #2933f25b
+@patch
+@torch.no_grad()
+def spread(self: LatentDreamer,
+    n: int, # times each
+) -> LatentDreamer:
+    "An independent copy in which each dream is there n times: rows i n … i n + n-1 go on from row i. RuntimeError before `reset`"
+    if self.cache is None: raise RuntimeError('spread before reset: there is no dream yet')
+    other, rows = self.branch(), torch.arange(self.b, device=self.device).repeat_interleave(n)
+    for state in other.cache.states.values():
+        for name in state.rows: setattr(state, name, getattr(state, name)[rows])
+    other.cache.b = len(rows)
+    if self.cond is not None: other.cond = self.cond[rows]
+    other.ages, other.seeds = ([v for v in given for _ in range(n)] for given in (self.ages, self.seeds))
+    other.stepper.forget()
+    return other

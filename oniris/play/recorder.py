@@ -48,7 +48,8 @@ class GamePlayer(PlayerBase):
 
     def _make(self, action): return [self.game.step(action)]
 
-    def _state(self): return dict(ended='over' if self.game.over else '', steps=0, compare=False, over=False)
+    def _state(self):
+        return dict(ended=self.game.says(self.world), paid=self.game.paid, steps=0, compare=False, beside='')
 
     def _about(self):
         own = dict(title='the game', starts=max(self.start, self.begun) + 1, game=False, device='')
@@ -73,9 +74,9 @@ class Recorder:
         if game and len(game.actions) == self.led: return # it is over, and stands still
         if game:
             self.led = len(game.actions)
-            item = dict(frames=game.picture, states=game.states, rewards=game.reward, done=game.over)
-        else: item = dict(frames=player.picture, rewards=player.referee.reward, done=player.referee.over)
-        self.kept.append(item | dict(actions=player.action))
+            item = dict(frames=game.picture, actions=game.actions[-1], states=game.states, rewards=game.reward, done=game.over)
+        else: item = dict(frames=player.picture, actions=player.action, rewards=player.referee.reward, done=player.referee.over)
+        self.kept.append(item)
         if len(self.kept) == self.frames: self._cut(player)
 
 # %% ../../nbs/76a_recorder.ipynb #663bdfb3
@@ -94,7 +95,7 @@ def _cut(self: Recorder, player):
 
 @patch
 def _open(self: Recorder, player):
-    about = dict(player.world, policy=f'a person, in {"the game" if player.game else "a dream"}')
+    about = dict(player.world, policy=f'{player.who}, in {"the game" if player.game else "a dream"}')
     if not player.game: about.pop('env_id', None) # it cannot be replayed
     return Writer(self.path, 'frames', self.frames, player.size, player.action_dim, about, fps=player.fps)
 
