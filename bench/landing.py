@@ -1,6 +1,7 @@
 """An agent that learns to land in dreams, on one GPU with some processors beside it: the world, its reward head and the agent, in turns.
 
     python bench/landing.py BUNDLE OUT [--minutes 9.5] [--rounds 3] [--given WORLD.safetensors] [--rehearse]
+    python bench/landing.py learn BUNDLE OUT RUN [--minutes 18] [--seed 0] [--score 100]   # on one core: another agent, in the dreams of a finished world
 
 A round is Dyna's (Sutton 1991): the world learns from the flights there are; the head learns to read its dreams; the agent learns in those dreams and
 nowhere else; processes let the agent fly the real game, and what they record is what the world learns from next. The agent never
@@ -11,7 +12,7 @@ weight on the lander's surroundings; pasts that were dreamed, up to ten frames l
 (Johnson et al. 2016) with the frozen eyes e of the reward head, which notice a tilt that squares of latents hardly do.
 
 BUNDLE holds train.npz and test.npz (see `pack`) and `head`, whose eyes are kept. Needs gymnasium[box2d] to fly."""
-import argparse, json, math, os, signal, subprocess, sys, tempfile, time, warnings
+import argparse, json, math, os, subprocess, sys, tempfile, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -326,9 +327,11 @@ def errors_of(run, head, held, kind):
 
 # ---- the agent
 
+def in_sight_only(d): # dreams begin where something is in sight
+    far = (d.states[..., 0].abs() > .97) | (d.states[..., 1] > 1.6)
+    return Rewarded(d.z, d.actions, d.rewards, d.done | far, d.states)
+
 def learn_to_fly(run, head, real, how, seconds, small, before, out, seed): # -> policy
-    far = (real.states[..., 0].abs() > .97) | (real.states[..., 1] > 1.6)
-    starts = Rewarded(real.z, real.actions, real.rewards, real.done | far, real.states) # dreams begin where something is in sight
     known, saved = [], [time.monotonic()]
     def began(policy):
         known.append(policy)
@@ -340,10 +343,39 @@ def learn_to_fly(run, head, real, how, seconds, small, before, out, seed): # -> 
             known[0].save_pretrained(out / 'policy')
             saved[0] = time.monotonic()
         if 'paid' in logs and (small or step % (how.steps * 10) < 2): say(agent=step, **{k: round(float(logs[k]), 3) for k in ('paid', 'value', 'ended', 'ended_well', 'explained', 'entropy')})
-    policy = train_agent(run, starts, Path(tempfile.mkdtemp()), how.steps if small else 10**6, head=head, how=how, minutes=seconds / 60, watch=watch, bar=False,
+    policy = train_agent(run, in_sight_only(real), Path(tempfile.mkdtemp()), how.steps if small else 10**6, head=head, how=how, minutes=seconds / 60, watch=watch, bar=False,
                          began=began, every=10**6, dreamer=dict(graph=False), seed=seed)
     policy.save_pretrained(out / 'policy')
     return policy
+
+# ---- one more agent, without a GPU
+
+def learn():
+    "In the dreams of RUN, with its reward head, from moments of BUNDLE's clips and of the flights in OUT; then the real game"
+    from oniris.agents.score import describe_score, Pilot, play_game, score
+    ask = argparse.ArgumentParser(description=learn.__doc__)
+    ask.add_argument('bundle', type=Path); ask.add_argument('out', type=Path); ask.add_argument('run')
+    ask.add_argument('--minutes', type=float, default=18.); ask.add_argument('--seed', type=int, default=0); ask.add_argument('--score', type=int, default=100)
+    ask.add_argument('--most', type=int, default=800, help='clips of a round of flights'); ask.add_argument('--rehearse', action='store_true')
+    a = ask.parse_args(sys.argv[2:])
+    torch.set_num_threads(1)
+    run, out, began, curve = load_run(a.run, 'cpu'), a.out / f'cpu{a.seed}', time.monotonic(), []
+    head = RewardHead.from_pretrained(run.path / 'reward').eval().requires_grad_(False)
+    data, _ = read(a.bundle / 'train.npz', run, 'cpu', True, 40 if a.rehearse else 1)
+    for file in sorted(a.out.glob('own*.npz')):
+        with np.load(file) as f, torch.no_grad(): own = encoded(run, {k: f[k][:4 if a.rehearse else a.most] for k in f}, 'cpu', False)
+        data = joined([data, own, own])
+    how = Learning(dreams=4, horizon=3, epochs=1, parts=2) if a.rehearse else Learning(dreams=128, horizon=14, epochs=4, parts=8)
+    def watch(step, logs):
+        if 'paid' not in logs: return
+        curve.append(dict(frames=(len(curve) + 1) * how.dreams * how.horizon, seconds=round(time.monotonic() - began)) | {k: round(float(logs[k]), 3) for k in ('paid', 'ended', 'ended_well', 'entropy')})
+        if len(curve) % 5 == 1: print(json.dumps(curve[-1]), flush=True)
+    policy = train_agent(run, in_sight_only(data), out / 'run', how.steps if a.rehearse else 10**6, head=head, how=how, minutes=a.minutes, watch=watch, bar=False, seed=a.seed,
+                         dreamer=dict(graph=False, amp=torch.bfloat16))
+    policy.save_pretrained(out / 'policy', half=True)
+    said = score(play_game(run, Pilot(run, policy), a.score, 0, together=20))
+    print(describe_score(f'seed {a.seed}', said))
+    (out / 'score.json').write_text(json.dumps(dict(score=said, frames=curve[-1]['frames'], seed=a.seed, curve=curve)))
 
 # ---- rounds
 
@@ -430,4 +462,4 @@ def main():
 if __name__ == '__main__':
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
-        fly(sys.argv[2]) if sys.argv[1:2] == ['fly'] else main()
+        fly(sys.argv[2]) if sys.argv[1:2] == ['fly'] else learn() if sys.argv[1:2] == ['learn'] else main()
