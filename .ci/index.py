@@ -30,7 +30,7 @@ ROWS = [
     ('the shipped world asked in mid-air, heuristic: share of landers within 60 of 600 pixels after 8, 16, 32 and 64 frames', '97_lander',
      r'expert, 1 evaluation \| flying.*?\n +8 +([\d.]+).*?\n +16 +([\d.]+).*?\n +32 +([\d.]+).*?\n +64 +([\d.]+)', '{}, {}, {}, {}'),
     ('an agent that learned in dreams only, 100 flights of the real LunarLander: landed, with its interval; the heuristic through eyes like its own; told the state', '85_landing',
-     r'heuristic, told: .*?ended well ([\d.]+).*?heuristic, by eye: .*?ended well ([\d.]+).*?round 2: .*?ended well ([\d.]+) \(([\d.]+) ([\d.]+)\)', '{2} ({3} to {4}); {1}; {0}'),
+     r'heuristic, told: .*?ended well ([\d.]+).*?heuristic, by eye: .*?ended well ([\d.]+).*?one core, again: .*?ended well ([\d.]+) \(([\d.]+) ([\d.]+)\)', '{2} ({3} to {4}); {1}; {0}'),
     ('dreams asked for by a sentence after three minutes on one core: go where they were told (chance 25%); show the digit (chance 10%)', '92a_words',
      r'guidance 2\s+digit +([\d.]+%)\s+direction +([\d.]+%)', '{1}; {0}'),
     ('64 frames of it by ONNX Runtime against PyTorch, largest difference of a pixel (from -1 to 1)', '62a_onnx', r'64 frames from the same noise: off by at most (\S+) of 2', '{}'),
