@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from gymnasium.envs.box2d.lunar_lander import heuristic
 from oniris.agents.actor_critic import ActorCritic
 from oniris.core import write_atomic
-from oniris.data.clips import Clips
 from oniris.data.environments import env_from
 from oniris.data.record import play
 from oniris.dream.imagine import LatentDreamer
 from oniris.dream.reward import RewardHead
 from oniris.dream.run import load_run
 from oniris.frames import from_uint8
+from same_keys import moments
 
 KEYS = 4
 
@@ -99,22 +99,20 @@ def main():
     a = ask.parse_args()
     torch.set_num_threads(1)
     run = load_run(a.run, 'cpu')
-    head, n, some = RewardHead.from_pretrained(run.path / 'reward').eval(), run.context, []
-    for folder in a.data: # in the air and in the picture while they are shown
-        clips = Clips(folder, 'test')
-        ok = [i for i in range(len(clips)) if not clips[i]['done'][:n + 1].any() and (abs(clips[i]['states'][:n, :2]) < [.9, 1.3]).all()]
-        some += [(clips, i) for i in ok[:a.number // len(a.data)]]
+    head, n = RewardHead.from_pretrained(run.path / 'reward').eval(), run.context
+    some = moments(a.data, a.number, n)
     frames, actions = (torch.from_numpy(np.stack([c[i][k][:n] for c, i in some])) for k in ('frames', 'actions'))
     z = run.codec.to_latents(from_uint8(frames))
-    found = dict(run=str(a.run), moments=len(some), players={})
+    at = [h for h in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if h <= a.ahead]
+    found = dict(run=str(a.run), moments=len(some), horizons=at, players={})
     with closing(env_from(some[0][0].about)) as env:
         players = dict(random=Fixed(None), idle=Fixed(0)) | {k: Learned(v) for k, v in (p.split('=') for p in a.policies)} | {'heuristic, by eye': Heuristic(head, env)}
         for name, player in players.items():
             began = time.monotonic()
             both = {k: v.cumsum(1) for k, v in (('dream', dreamed(run, head, player, z, actions, a.ahead)), ('game', played(run, player, some, z, actions, a.ahead)))}
-            found['players'][name] = {k: [[round(float(x), 1) for x in row[[h - 1 for h in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if h <= a.ahead]]] for row in v] for k, v in both.items()}
-            print(f'{name}: after 8 / 16 / {a.ahead} frames the dream has paid', *(f"{v[:, h - 1].mean():.0f}" for v in [both['dream']] for h in (8, 16, a.ahead)),
+            found['players'][name] = {k: [[round(float(x), 1) for x in row[[h - 1 for h in at]]] for row in v] for k, v in both.items()}
+            print(f'{name}: after 8 / 16 / {a.ahead} frames the dream has paid', *(f"{both['dream'][:, h - 1].mean():.0f}" for h in (8, 16, a.ahead)),
                   'and the game', *(f"{both['game'][:, h - 1].mean():.0f}" for h in (8, 16, a.ahead)), f'({time.monotonic() - began:.0f} s)', flush=True)
-            write_atomic(a.out, json.dumps(found | dict(horizons=[h for h in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if h <= a.ahead])).encode())
+            write_atomic(a.out, json.dumps(found).encode())
 
 if __name__ == '__main__': main()

@@ -15,6 +15,7 @@ BUNDLE holds train.npz and test.npz (see `pack`) and `head`, whose eyes are kept
 import argparse, json, math, os, subprocess, sys, tempfile, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,8 +27,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from oniris.agents.actor_critic import ActorCritic, Learning, train_agent
+from oniris.agents.score import describe_score, Pilot, play_game, score
 from oniris.core import generator, seed_for
-from oniris.diffusion.edm import loss_weight
+from oniris.data.environments import make_env, shrink
+from oniris.data.policies import make_policy
+from oniris.data.record import play
 from oniris.dream.imagine import LatentDreamer
 from oniris.dream.reward import errors_by_horizon, reward_error, RewardHead
 from oniris.dream.reward import _huber, _mean_where, _phases
@@ -54,13 +58,10 @@ def say(**what):
 
 def fly_one(job):
     "One flight -> frames, actions, states, rewards, done, some frames after its end with it; what it was paid, whether it ended, well"
-    from oniris.data.environments import make_env
-    from oniris.data.policies import make_policy
-    from oniris.data.record import play
     number, seed, thrown, policy, sample = job
     env_seed, rng = seed_for(seed, number, 'flight') % 2**31, np.random.default_rng(seed_for(seed, number, 'pilot'))
     with closing(make_env(GAME, wrap='bench.lander_thrown:thrown' if thrown else None)) as env:
-        pilot = None if policy is None else Seeing(env, *loaded(policy), rng if sample else None)
+        pilot = None if policy is None else Seeing(policy, sample, int(rng.integers(2**62)))
         act = make_policy('random+held+mixed+heuristic' if pilot is None else pilot, env, rng)
         kept = []
         for item in islice(play(env, env_seed, act, SIZE, SKIP), 334):
@@ -70,24 +71,17 @@ def fly_one(job):
     last = int(done.argmax()) if done.any() else len(done) - 1
     return (frames, actions, states, rewards, done), (float(rewards[:last + 1].sum()), last, bool(done.any()), bool(done.any() and rewards[last] > 0))
 
-LOADED = {}
-def loaded(policy):
-    if policy not in LOADED: LOADED[policy] = load_run('lander', 'cpu').codec, ActorCritic.from_pretrained(policy).eval()
-    return LOADED[policy]
+@cache
+def loaded(policy): return load_run('lander', 'cpu'), ActorCritic.from_pretrained(policy)
 
 class Seeing:
-    "A policy of `make_policy` that sees pictures only, through the codec"
-    def __init__(self, env, codec, policy, rng):
-        self.codec, self.policy, self.rng, self.memory, self.action = codec, policy, rng, policy.new_memory(1), torch.zeros(1, 1, 4)
-    @torch.no_grad()
+    "A `Pilot` as a policy of `make_policy`: it sees pictures only"
+    def __init__(self, policy, sample, seed):
+        self.pilot, self.action = Pilot(*loaded(policy), sample, seed), torch.zeros(1, 1, 4)
+        self.pilot.begin(1)
     def __call__(self, env, obs, rng):
-        from oniris.data.environments import shrink
-        picture = torch.from_numpy(shrink(env.render(), SIZE))
-        h, self.memory = self.policy.see(self.codec.to_latents(from_uint8(picture[None, None])).float(), self.action, self.memory)
-        p = self.policy.actor(h[0, 0]).softmax(-1).double().numpy()
-        chosen = int(p.argmax() if self.rng is None else self.rng.choice(4, p=p / p.sum()))
-        self.action = F.one_hot(torch.tensor([[chosen]]), 4).float()
-        return chosen
+        self.action = self.pilot(shrink(env.render(), SIZE)[None, None], self.action)[:, None]
+        return int(self.action.argmax())
 
 def fly(job):
     "JOB: flights, thrown (share), scored, policy, seed, workers, out. Clips of 32 frames in OUT.npz, the score in OUT.json"
@@ -145,7 +139,7 @@ def pack(bundle, head, *datasets): # where the datasets are: what is to be carri
 
 class Known:
     "All clips on the device, and where they come from"
-    def __init__(self, data, kind): self.data, self.kind, self.frames = data, kind, {}
+    def __init__(self, data, kind): self.data, self.kind = data, kind
     def add(self, data, kind):
         self.data = joined([self.data, data])
         self.kind = torch.cat([self.kind, torch.full((len(data),), kind, device=self.kind.device)])
@@ -352,7 +346,6 @@ def learn_to_fly(run, head, real, how, seconds, small, before, out, seed): # -> 
 
 def learn():
     "In the dreams of RUN, with its reward head, from moments of BUNDLE's clips and of the flights in OUT; then the real game"
-    from oniris.agents.score import describe_score, Pilot, play_game, score
     ask = argparse.ArgumentParser(description=learn.__doc__)
     ask.add_argument('bundle', type=Path); ask.add_argument('out', type=Path); ask.add_argument('run')
     ask.add_argument('--minutes', type=float, default=18.); ask.add_argument('--seed', type=int, default=0); ask.add_argument('--score', type=int, default=100)

@@ -20,7 +20,7 @@ from oniris.frames import from_uint8
 
 ANGLE = 4 # of LunarLander's state
 
-def moments(folders, number, context, ahead): # -> (clips, i) of held-out clips that begin in the air and stay in the picture while they are shown
+def moments(folders, number, context): # -> (clips, i) of held-out clips that begin in the air and stay in the picture while they are shown
     found = []
     for folder in folders:
         clips = Clips(folder, 'test')
@@ -44,7 +44,7 @@ def main():
     torch.set_num_threads(1)
     run = load_run(a.run, 'cpu')
     head, policy, n = RewardHead.from_pretrained(run.path / 'reward').eval(), ActorCritic.from_pretrained(a.policy).eval(), run.context
-    some = moments(a.data, a.number, n, a.ahead)
+    some = moments(a.data, a.number, n)
     frames, actions = (torch.from_numpy(np.stack([c[i][k][:n] for c, i in some])) for k in ('frames', 'actions'))
     z = run.codec.to_latents(from_uint8(frames))
     dreamer = LatentDreamer.from_run(run, action_space=None, graph=False)
