@@ -14,7 +14,8 @@ from ..data.dataset import Writer
 from ..data.environments import describe_env, env_from
 from ..data.films import as_size
 from .keys import keys_for
-from .player import LiveGame, PlayerBase
+from .player import PlayerBase
+from .twin import LiveGame
 
 # %% ../../nbs/76a_recorder.ipynb #807d619f
 class GamePlayer(PlayerBase):

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from ..agents.agent import load_pilot
 from ..core import check_int
 from ..dream.run import load_run
-from .player import Player, SimulatorTwin
+from .player import Player
+from .twin import SimulatorTwin
 
 # %% ../../nbs/84a_show.ipynb #a667e004
 class AgentPlayer(Player):
